@@ -1,0 +1,1 @@
+"""The open engine that runs Amazon Bedrock Agents code on any model."""

@@ -1,0 +1,167 @@
+"""Every setting with its default, unit and meaning, read from `outcrop.toml` and the environment.
+
+    defaults  <  outcrop.toml  <  OUTCROP_<SECTION>_<SETTING>  <  command line
+
+AWS names things; the bindings say what they are here. A binding's key is a glob over a name
+or an ARN, the first match in file order wins, and an unknown key is an error that suggests
+the nearest one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from outcrop.errors import RoomError
+
+
+class ConfigMistake(RoomError):
+    """A setting cannot be used; the message names it."""
+
+
+def _setting(default: Any, meaning: str) -> Any:
+    return field(default=default, metadata={"meaning": meaning})
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """Section [server]: where it listens, what it stores, who it says it is."""
+
+    host: str = _setting("127.0.0.1", "address to listen on")
+    port: int = _setting(8700, "port to listen on; 0 takes a free one")
+    data_dir: str = _setting(".outcrop", "folder of the SQLite file, blobs and function code")
+    database: str = _setting("sqlite", "`sqlite` (one file in data_dir), `sqlite:memory`, or `sqlite:///PATH`")
+    synchronous: str = _setting(
+        "normal", "SQLite durability: `normal` survives a killed process, `full` also a power cut"
+    )
+    region: str = _setting("us-east-1", "region of ARNs where a request names none")
+    account_id: str = _setting("123456789012", "account of ARNs")
+    max_body_bytes: int = _setting(50_000_000, "largest request body, in bytes")
+    stop_grace_s: float = _setting(10.0, "seconds that turns under way may take to end when the server stops")
+
+
+@dataclass(frozen=True, slots=True)
+class TurnSettings:
+    """Section [turns]: limits of one turn."""
+
+    max_iterations: int = _setting(25, "model calls per turn before it fails")
+    max_seconds: float = _setting(900.0, "seconds per turn before it fails; waiting for the caller does not count")
+    default_idle_session_ttl_s: int = _setting(
+        600, "idle seconds after which a session starts anew, where the agent sets none"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What one glob stands for.
+
+    Shapes: settings are the table's keys as written; `provider` or `kind` names a file of the seam.
+    """
+
+    pattern: str
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All settings of one engine."""
+
+    server: ServerSettings = field(default_factory=ServerSettings)
+    turns: TurnSettings = field(default_factory=TurnSettings)
+    models: tuple[Binding, ...] = ()
+    functions: tuple[Binding, ...] = ()
+    buckets: tuple[Binding, ...] = ()
+    stores: tuple[Binding, ...] = ()
+    root: Path = field(default_factory=Path)
+    """Folder that relative paths of bindings start from: the configuration file's own."""
+
+
+SECTIONS: Mapping[str, type[Any]] = {"server": ServerSettings, "turns": TurnSettings}
+BINDINGS = ("models", "functions", "buckets", "stores")
+
+
+def bound(bindings: Iterable[Binding], *names: str) -> Binding | None:
+    """The first binding whose glob matches any of the names a thing goes by, in file order."""
+    for binding in bindings:
+        if any(fnmatchcase(name, binding.pattern) for name in names):
+            return binding
+    return None
+
+
+def check_keys(place: str, given: Iterable[str], allowed: Iterable[str]) -> None:
+    """Refuse a key that nobody reads.
+
+    Errors: ConfigMistake naming the key and the nearest allowed one.
+    """
+    known = list(allowed)
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+            hint = f"did you mean '{near[0]}'?" if near else f"it knows {', '.join(sorted(known))}"
+            raise ConfigMistake(f"{place}: unknown key '{key}'; {hint}")
+
+
+def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
+    """The configuration of a file (none: the defaults), with the environment's overrides.
+
+    Shapes: environ defaults to the process's; OUTCROP_SERVER_PORT sets [server] port.
+    Errors: ConfigMistake when the file is missing, is no TOML, or names or types a setting wrongly.
+    """
+    table: dict[str, Any] = {}
+    if path is not None:
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigMistake(f"{path}: {error.strerror}") from error
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigMistake(f"{path}: {error}") from error
+    check_keys(str(path or "configuration"), table, [*SECTIONS, *BINDINGS])
+    config = Config(root=path.parent.resolve() if path else Path.cwd())
+    for name, kind in SECTIONS.items():
+        config = replace(config, **{name: _section(name, kind, table.get(name, {}), environ or os.environ)})
+    return replace(config, **{name: _bindings(name, table.get(name, {})) for name in BINDINGS})
+
+
+def _section(name: str, kind: type[Any], table: Any, environ: Mapping[str, str]) -> Any:
+    if not isinstance(table, dict):
+        raise ConfigMistake(f"[{name}] is not a table")
+    given: dict[str, Any] = dict(table)  # type: ignore[arg-type]
+    check_keys(f"[{name}]", given, [f.name for f in fields(kind)])
+    types = get_type_hints(kind)
+    for setting in fields(kind):
+        variable = f"OUTCROP_{name}_{setting.name}".upper()
+        if variable in environ:
+            given[setting.name] = _typed(variable, environ[variable], types[setting.name])
+        elif setting.name in given:
+            given[setting.name] = _typed(f"[{name}] {setting.name}", given[setting.name], types[setting.name])
+    return kind(**given)
+
+
+def _typed(place: str, value: Any, wanted: type[Any]) -> Any:
+    if isinstance(value, str) and wanted in (int, float):
+        try:
+            return wanted(value)
+        except ValueError as error:
+            raise ConfigMistake(f"{place}: '{value}' is no {wanted.__name__}") from error
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+        raise ConfigMistake(f"{place}: {value!r} is no {wanted.__name__}")
+    return value
+
+
+def _bindings(name: str, table: Any) -> tuple[Binding, ...]:
+    if not isinstance(table, dict):
+        raise ConfigMistake(f"[{name}] is not a table")
+    found: list[Binding] = []
+    for pattern, settings in table.items():  # type: ignore[misc]
+        if not isinstance(settings, dict):
+            raise ConfigMistake(f"[{name}] '{pattern}' is not a table of settings")
+        found.append(Binding(str(pattern), settings))  # type: ignore[arg-type]
+    return tuple(found)

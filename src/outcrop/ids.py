@@ -1,0 +1,39 @@
+"""Resource ids, ARNs and request ids.
+
+Ids are ten upper-case letters and digits, as the service makes them; an ARN is built here
+and nowhere else.
+"""
+
+from __future__ import annotations
+
+import secrets
+import string
+import uuid
+from typing import NewType
+
+TurnId = NewType("TurnId", str)
+SessionKey = NewType("SessionKey", str)
+"""Account-wide key of an agent session: agent id, alias id and the caller's session id."""
+
+TEST_ALIAS_ID = "TSTALIASID"
+DRAFT = "DRAFT"
+INLINE_AGENT = "INLINE_AGENT"
+_ALPHABET = string.ascii_uppercase + string.digits
+
+
+def resource_id() -> str:
+    """A fresh ten-character id of an agent, action group, alias or any other resource."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(10))
+
+
+def request_id() -> str:
+    """A fresh UUID in lower case: request ids, invocation ids, turn ids."""
+    return str(uuid.UUID(bytes=secrets.token_bytes(16), version=4))
+
+
+def arn(region: str, account_id: str, resource: str) -> str:
+    """The ARN of a Bedrock resource.
+
+    Shapes: resource "agent/ABCDEFGHIJ" -> "arn:aws:bedrock:us-east-1:123456789012:agent/ABCDEFGHIJ".
+    """
+    return f"arn:aws:bedrock:{region}:{account_id}:{resource}"

@@ -1,0 +1,1 @@
+"""Language models behind one streaming method: Converse in, Converse events out."""

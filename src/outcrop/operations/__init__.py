@@ -1,0 +1,1 @@
+"""AWS's operations as async functions: context and input dict in, result dict or Stream out."""

@@ -1,0 +1,1 @@
+"""The operations of service `bedrock-agent`, one file per resource."""

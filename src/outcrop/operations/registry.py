@@ -1,0 +1,57 @@
+"""Which operations are implemented: `@operation("CreateAgent")` in the service's folder.
+
+The service is the folder's name with hyphens. Loading imports every module of every
+service folder once, so a new file is all that a new operation needs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from outcrop.operations.context import Context
+
+Result = dict[str, Any]
+SERVICES = ("bedrock-agent", "bedrock-agent-runtime")
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """An answer that is an event stream.
+
+    Shapes: head holds the members that travel as headers; events are (member name, member) of the
+            stream's union, as they come. A Fault raised from events ends the stream with its exception frame.
+    """
+
+    head: dict[str, Any]
+    events: AsyncIterator[tuple[str, dict[str, Any]]]
+
+
+Handler = Callable[[Context, dict[str, Any]], Awaitable[Result | Stream]]
+
+_HANDLERS: dict[tuple[str, str], Handler] = {}
+
+
+def operation(name: str) -> Callable[[Handler], Handler]:
+    """Declare a function to be the implementation of an operation of its folder's service."""
+
+    def declare(handler: Handler) -> Handler:
+        service = handler.__module__.split(".")[-2].replace("_", "-")
+        assert (service, name) not in _HANDLERS, f"{name} is implemented twice"
+        _HANDLERS[service, name] = handler
+        return handler
+
+    return declare
+
+
+def load() -> dict[tuple[str, str], Handler]:
+    """All implemented operations by (service, operation name)."""
+    for service in SERVICES:
+        package: ModuleType = importlib.import_module(f"outcrop.operations.{service.replace('-', '_')}")
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{package.__name__}.{module.name}")
+    return dict(_HANDLERS)

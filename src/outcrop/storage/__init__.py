@@ -1,0 +1,1 @@
+"""Dicts into rows and back: the database, JSON documents, large values. Knows nothing about agents."""

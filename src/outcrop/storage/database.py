@@ -1,0 +1,187 @@
+"""The database as two verbs: run this against a connection, reading or writing.
+
+    await database.write(work)     work(connection) runs in one transaction, alone among writers
+    await database.read(work)      work(connection) sees the last committed state
+
+`work` is a plain function of a SQLAlchemy connection and returns values, never rows that
+need the connection. It may be run twice (a group that failed is run again one by one), so
+it has no effects besides its statements.
+
+On SQLite a writer thread owns the one writing connection and commits what has gathered since
+the last commit in one go: the event loop never waits for the disk, and 64 turns at once pay
+for one commit, not 64. Rooms own their tables and statements; no SQL lives here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, MetaData, create_engine, event
+from sqlalchemy.pool import StaticPool
+
+T = TypeVar("T")
+Work = Callable[[Connection], T]
+
+METADATA = MetaData()
+"""All tables of the house; each room adds its own."""
+
+_GROUP = 256
+"""Works in one commit at most, so that the first of them does not wait for ever."""
+
+
+class _Thread:
+    """One thread, one connection, a queue of works."""
+
+    def __init__(self, engine: Engine, name: str, *, commits: bool) -> None:
+        self._engine = engine
+        self._commits = commits
+        self._queue: deque[tuple[Work[Any], asyncio.Future[Any], asyncio.AbstractEventLoop]] = deque()
+        self._wake = threading.Semaphore(0)
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    async def run(self, work: Work[T]) -> T:
+        if self._stopping:
+            raise RuntimeError("the database is closed")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._queue.append((work, future, loop))
+        self._wake.release()
+        return await future
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._wake.release()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with self._engine.connect() as connection:
+            while True:
+                self._wake.acquire()
+                group = self._gather()
+                if group:
+                    self._serve(connection, group)
+                elif self._stopping:
+                    return
+
+    def _gather(self) -> list[tuple[Work[Any], asyncio.Future[Any], asyncio.AbstractEventLoop]]:
+        group: list[tuple[Work[Any], asyncio.Future[Any], asyncio.AbstractEventLoop]] = []
+        while self._queue and len(group) < _GROUP:
+            group.append(self._queue.popleft())
+        for _ in group[1:]:
+            self._wake.acquire(blocking=False)
+        return group
+
+    def _serve(self, connection: Connection, group: list[Any]) -> None:
+        try:
+            results = [(future, loop, work(connection), None) for work, future, loop in group]
+            self._end(connection)
+        except Exception:  # whatever failed, the whole group is undone and each work tried alone
+            connection.rollback()
+            results = [(future, loop, *self._alone(connection, work)) for work, future, loop in group]
+        for loop in {loop for _, loop, _, _ in results}:
+            mine = [(future, value, error) for future, where, value, error in results if where is loop]
+            try:
+                loop.call_soon_threadsafe(_deliver, mine)
+            except RuntimeError:
+                continue  # the loop is closed: nobody waits any more
+
+    def _alone(self, connection: Connection, work: Work[Any]) -> tuple[Any, Exception | None]:
+        try:
+            value = work(connection)
+            self._end(connection)
+        except Exception as error:  # handed to the caller, who raises it
+            connection.rollback()
+            return None, error
+        return value, None
+
+    def _end(self, connection: Connection) -> None:
+        if self._commits:
+            connection.commit()
+        else:
+            connection.rollback()
+
+
+def _deliver(results: list[tuple[asyncio.Future[Any], Any, Exception | None]]) -> None:
+    for future, value, error in results:
+        if future.done():
+            continue
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(value)
+
+
+class Database:
+    """A SQLite database with one writer and one reader thread."""
+
+    def __init__(self, url: str, *, synchronous: str = "normal") -> None:
+        """Open the database; tables are made by `storage.migrate`, not here.
+
+        Shapes: url is "sqlite:///PATH" or "sqlite:///:memory:"; synchronous is "normal" or "full".
+        """
+        self.url = url
+        memory = url.endswith(":memory:")
+        options: dict[str, Any] = {"connect_args": {"check_same_thread": False, "timeout": 30.0}}
+        if memory:
+            options["poolclass"] = StaticPool
+        self.engine = create_engine(url, **options)
+        event.listen(self.engine, "connect", _pragmas(synchronous))
+        self._writer: _Thread | None = None
+        self._reader: _Thread | None = None
+        self._shared = memory
+
+    def open(self) -> None:
+        """Start the threads; called once, when the tables exist."""
+        self._writer = _Thread(self.engine, "outcrop-writer", commits=True)
+        # In memory there is one connection, so one thread does both.
+        self._reader = self._writer if self._shared else _Thread(self.engine, "outcrop-reader", commits=False)
+
+    async def write(self, work: Work[T]) -> T:
+        """What work returns, once it is committed.
+
+        Errors: whatever work raises; nothing of it is kept then.
+        """
+        assert self._writer is not None, "the database is not open"
+        return await self._writer.run(work)
+
+    async def read(self, work: Work[T]) -> T:
+        """What work returns. Everything committed before the call is seen.
+
+        Errors: whatever work raises.
+        """
+        assert self._reader is not None, "the database is not open"
+        return await self._reader.run(work)
+
+    def close(self) -> None:
+        """Finish what is queued, stop the threads, close the file."""
+        for thread in {self._writer, self._reader} - {None}:
+            assert thread is not None
+            thread.stop()
+        self._writer = self._reader = None
+        self.engine.dispose()
+
+
+def sqlite_url(setting: str, data_dir: Path) -> str:
+    """The database URL of [server] database: "sqlite" is one file in the data folder."""
+    if setting == "sqlite":
+        return f"sqlite:///{data_dir / 'outcrop.db'}"
+    return "sqlite:///:memory:" if setting == "sqlite:memory" else setting
+
+
+def _pragmas(synchronous: str) -> Callable[[Any, Any], None]:
+    def set_up(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute(f"PRAGMA synchronous={'FULL' if synchronous == 'full' else 'NORMAL'}")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute("PRAGMA busy_timeout=30000")
+        cursor.close()
+
+    return set_up

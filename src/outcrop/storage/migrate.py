@@ -1,0 +1,1 @@
+"""Bring a database to this release's tables."""

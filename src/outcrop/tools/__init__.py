@@ -1,0 +1,1 @@
+"""Action groups as tools: their schemas, the names the model sees, and what carries them out."""
