@@ -30,6 +30,9 @@ Work = Callable[[Connection], T]
 METADATA = MetaData()
 """All tables of the house; each room adds its own."""
 
+_BEGIN = "outcrop_begin"
+"""The execution option that says how a connection's transactions begin."""
+
 _GROUP = 256
 """Works in one commit at most, so that the first of them does not wait for ever."""
 
@@ -38,7 +41,8 @@ class _Thread:
     """One thread, one connection, a queue of works."""
 
     def __init__(self, engine: Engine, name: str, *, commits: bool) -> None:
-        self._engine = engine
+        # Connected here, so that a database that cannot be opened fails its opener and not every later caller.
+        self._connection = engine.connect().execution_options(**{_BEGIN: "BEGIN IMMEDIATE" if commits else "BEGIN"})
         self._commits = commits
         self._queue: deque[tuple[Work[Any], asyncio.Future[Any], asyncio.AbstractEventLoop]] = deque()
         self._wake = threading.Semaphore(0)
@@ -61,7 +65,7 @@ class _Thread:
         self._thread.join()
 
     def _run(self) -> None:
-        with self._engine.connect() as connection:
+        with self._connection as connection:
             while True:
                 self._wake.acquire()
                 group = self._gather()
@@ -133,6 +137,7 @@ class Database:
             options["poolclass"] = StaticPool
         self.engine = create_engine(url, **options)
         event.listen(self.engine, "connect", _pragmas(synchronous))
+        event.listen(self.engine, "begin", _begin)
         self._writer: _Thread | None = None
         self._reader: _Thread | None = None
         self._shared = memory
@@ -177,6 +182,7 @@ def sqlite_url(setting: str, data_dir: Path) -> str:
 
 def _pragmas(synchronous: str) -> Callable[[Any, Any], None]:
     def set_up(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # sqlite3 begins nothing by itself: `_begin` does
         cursor = connection.cursor()
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute(f"PRAGMA synchronous={'FULL' if synchronous == 'full' else 'NORMAL'}")
@@ -185,3 +191,9 @@ def _pragmas(synchronous: str) -> Callable[[Any, Any], None]:
         cursor.close()
 
     return set_up
+
+
+def _begin(connection: Connection) -> None:
+    # Left to itself, sqlite3 begins at the first change: reads before it would see different states of a
+    # file that another process writes, and two processes could each read and then write.
+    connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN"))

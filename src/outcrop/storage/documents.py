@@ -10,7 +10,7 @@ Work runs in one transaction, alone among writers, so "look, then write" needs n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import orjson
@@ -24,6 +24,7 @@ from sqlalchemy import (
     Table,
     bindparam,
     delete,
+    func,
     insert,
     select,
     update,
@@ -48,17 +49,23 @@ DOCUMENTS = Table(
 )
 
 _KEY = (DOCUMENTS.c.kind == bindparam("k")) & (DOCUMENTS.c.id == bindparam("i"))
+_CHILDREN = (DOCUMENTS.c.kind == bindparam("k")) & (DOCUMENTS.c.parent == bindparam("p"))
+_SIBLINGS = DOCUMENTS.alias("siblings")
+_NEXT = (
+    select(func.coalesce(func.max(_SIBLINGS.c.changed), 0) + 1)
+    .where(_SIBLINGS.c.kind == bindparam("k"), _SIBLINGS.c.parent == bindparam("p"))
+    .scalar_subquery()
+)
+_WRITTEN: dict[str, Any] = {"parent": bindparam("p"), "name": bindparam("n"), "changed": _NEXT, "body": bindparam("b")}
 _GET = select(DOCUMENTS.c.body).where(_KEY)
-_INSERT = insert(DOCUMENTS)
-_UPDATE = (
-    update(DOCUMENTS)
-    .where(_KEY)
-    .values(parent=bindparam("p"), name=bindparam("n"), changed=bindparam("c"), body=bindparam("b"))
-)
+_INSERT = insert(DOCUMENTS).values(kind=bindparam("k"), id=bindparam("i"), **_WRITTEN)
+_UPDATE = update(DOCUMENTS).where(_KEY).values(**_WRITTEN)
 _DELETE = delete(DOCUMENTS).where(_KEY)
-_LAST = (
-    select(DOCUMENTS.c.changed).where(DOCUMENTS.c.kind == bindparam("k")).order_by(DOCUMENTS.c.changed.desc()).limit(1)
+_NAMED = (
+    select(DOCUMENTS.c.body).where(_CHILDREN, DOCUMENTS.c.name == bindparam("n")).order_by(DOCUMENTS.c.changed).limit(1)
 )
+_LIST = select(DOCUMENTS.c.changed, DOCUMENTS.c.body).where(_CHILDREN).order_by(DOCUMENTS.c.changed.desc())
+_OLDEST = select(DOCUMENTS.c.id, DOCUMENTS.c.body).where(_CHILDREN).order_by(DOCUMENTS.c.changed).limit(1)
 
 
 class DocumentTransaction:
@@ -74,31 +81,36 @@ class DocumentTransaction:
         return None if body is None else orjson.loads(body)
 
     def put(self, kind: str, id: str, record: Record, *, parent: str = "", name: str = "") -> None:
-        """Write one document whole, new or over the old one; it becomes the most recently changed of its kind."""
-        changed = (self._connection.execute(_LAST, {"k": kind}).scalar_one_or_none() or 0) + 1
-        body = orjson.dumps(record)
-        values = {"k": kind, "i": id, "p": parent, "n": name, "c": changed, "b": body}
+        """Write one document whole, new or over the old one; it becomes the last changed of its kind and parent."""
+        values = {"k": kind, "i": id, "p": parent, "n": name, "b": orjson.dumps(record)}
         if self._connection.execute(_UPDATE, values).rowcount == 0:
-            row = {"kind": kind, "id": id, "parent": parent, "name": name, "changed": changed, "body": body}
-            self._connection.execute(_INSERT, row)
+            self._connection.execute(_INSERT, values)
 
     def delete(self, kind: str, id: str) -> bool:
         """Remove one document; False where there was none."""
         return self._connection.execute(_DELETE, {"k": kind, "i": id}).rowcount > 0
 
     def named(self, kind: str, name: str, *, parent: str = "") -> Record | None:
-        """The document of that name under that parent, or None; the oldest where several share it."""
-        query = select(DOCUMENTS.c.body).where(
-            DOCUMENTS.c.kind == kind, DOCUMENTS.c.parent == parent, DOCUMENTS.c.name == name
-        )
-        body = self._connection.execute(query.order_by(DOCUMENTS.c.changed).limit(1)).scalar_one_or_none()
+        """The document of that name under that parent, or None; the longest unchanged where several share it."""
+        body = self._connection.execute(_NAMED, {"k": kind, "p": parent, "n": name}).scalar_one_or_none()
         return None if body is None else orjson.loads(body)
 
     def list(self, kind: str, *, parent: str = "") -> list[Record]:
         """All documents under that parent, most recently changed first."""
-        query = select(DOCUMENTS.c.body).where(DOCUMENTS.c.kind == kind, DOCUMENTS.c.parent == parent)
-        rows = self._connection.execute(query.order_by(DOCUMENTS.c.changed.desc())).scalars()
-        return [orjson.loads(body) for body in rows]
+        return [record for _, record in self.numbered(kind, parent=parent)]
+
+    def numbered(self, kind: str, *, parent: str = "") -> Sequence[tuple[int, Record]]:
+        """The same as `list`, each with the number of its last change: from 1, growing, unique under its parent.
+
+        A page that ends at one number continues below it, whatever was written in between.
+        """
+        rows = self._connection.execute(_LIST, {"k": kind, "p": parent})
+        return [(changed, orjson.loads(body)) for changed, body in rows]
+
+    def oldest(self, kind: str, *, parent: str = "") -> tuple[str, Record] | None:
+        """The id and the document that has been unchanged the longest under that parent, or None."""
+        row = self._connection.execute(_OLDEST, {"k": kind, "p": parent}).first()
+        return None if row is None else (row[0], orjson.loads(row[1]))
 
 
 class Documents:
