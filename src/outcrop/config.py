@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, cast, get_type_hints
 
 from outcrop.errors import RoomError
 
@@ -131,7 +131,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
 def _section(name: str, kind: type[Any], table: Any, environ: Mapping[str, str]) -> Any:
     if not isinstance(table, dict):
         raise ConfigMistake(f"[{name}] is not a table")
-    given: dict[str, Any] = dict(table)  # type: ignore[arg-type]
+    given = dict(cast("dict[str, Any]", table))
     check_keys(f"[{name}]", given, [f.name for f in fields(kind)])
     types = get_type_hints(kind)
     for setting in fields(kind):
@@ -160,8 +160,8 @@ def _bindings(name: str, table: Any) -> tuple[Binding, ...]:
     if not isinstance(table, dict):
         raise ConfigMistake(f"[{name}] is not a table")
     found: list[Binding] = []
-    for pattern, settings in table.items():  # type: ignore[misc]
+    for pattern, settings in cast("dict[str, Any]", table).items():
         if not isinstance(settings, dict):
             raise ConfigMistake(f"[{name}] '{pattern}' is not a table of settings")
-        found.append(Binding(str(pattern), settings))  # type: ignore[arg-type]
+        found.append(Binding(pattern, cast("dict[str, Any]", settings)))
     return tuple(found)
