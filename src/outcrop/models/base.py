@@ -96,6 +96,11 @@ class ModelProvider(Protocol):
 class ModelError(RoomError):
     """The model call failed."""
 
+    def __init__(self, message: str = "", *, retry_after_s: float | None = None) -> None:
+        """Keep the message and, where the provider said so, the seconds to wait before the next attempt."""
+        super().__init__(message or (type(self).__doc__ or ""))
+        self.retry_after_s = retry_after_s
+
 
 class ModelThrottled(ModelError):
     """The provider refused the call because of its rate; retrying later may succeed."""
@@ -128,14 +133,19 @@ class ToolInputMalformed(ModelError):
 class Folder:
     """Collects deltas into a reply, for those who also want to see each delta as it passes.
 
-    Shapes: feed(delta) any number of times, then reply().
+    Shapes: feed(delta) any number of times, then reply(). Blocks that carry an index may interleave;
+            without one, a delta belongs to the block before it.
     """
 
-    __slots__ = ("_blocks", "_current", "_stop", "_usage")
+    __slots__ = ("_at", "_blocks", "_head", "_index", "_kind", "_pieces", "_stop", "_usage")
 
     def __init__(self) -> None:
         self._blocks: list[tuple[str, dict[str, Any], list[str]]] = []
-        self._current: tuple[str, int | None] | None = None
+        self._at: dict[int, tuple[str, dict[str, Any], list[str]]] = {}
+        self._kind = ""
+        self._index: int | None = None
+        self._head: dict[str, Any] = {}
+        self._pieces: list[str] = []
         self._stop = "end_turn"
         self._usage: Usage | None = None
 
@@ -144,25 +154,21 @@ class Folder:
         if "contentBlockDelta" in delta:
             event = delta["contentBlockDelta"]
             part = event["delta"]
-            kind = "text" if "text" in part else "toolUse" if "toolUse" in part else "reasoningContent"
-            if self._current != (kind, event.get("contentBlockIndex")) or not self._blocks:
-                self._open(kind, event.get("contentBlockIndex"), {})
-            _, head, pieces = self._blocks[-1]
-            if kind == "text":
-                pieces.append(part["text"])
-            elif kind == "toolUse":
-                pieces.append(part["toolUse"].get("input", ""))
-            else:
-                reasoning = part["reasoningContent"]
-                pieces.append(reasoning.get("text", ""))
-                head.update({k: v for k, v in reasoning.items() if k != "text"})
+            if "text" in part:
+                self._turn_to("text", event.get("contentBlockIndex"))
+                self._pieces.append(part["text"])
+            elif "toolUse" in part:
+                self._turn_to("toolUse", event.get("contentBlockIndex"))
+                self._pieces.append(part["toolUse"].get("input", ""))
+            elif "reasoningContent" in part:
+                self._reason(part["reasoningContent"], event.get("contentBlockIndex"))
         elif "contentBlockStart" in delta:
             event = delta["contentBlockStart"]
             start = event.get("start", {})
             if "toolUse" in start:
                 self._open("toolUse", event.get("contentBlockIndex"), dict(start["toolUse"]))
         elif "contentBlockStop" in delta:
-            self._current = None
+            self._kind = ""
         elif "messageStop" in delta:
             self._stop = delta["messageStop"].get("stopReason", "end_turn")
         elif "metadata" in delta and "usage" in delta["metadata"]:
@@ -170,9 +176,28 @@ class Folder:
             sent, made = int(counted.get("inputTokens", 0)), int(counted.get("outputTokens", 0))
             self._usage = {"inputTokens": sent, "outputTokens": made, "totalTokens": sent + made}
 
+    def _reason(self, reasoning: dict[str, Any], index: int | None) -> None:
+        self._turn_to("reasoningContent", index)
+        self._pieces.append(reasoning.get("text", ""))
+        self._head.update({k: v for k, v in reasoning.items() if k != "text"})
+
+    def _turn_to(self, kind: str, index: int | None) -> None:
+        if kind == self._kind and index == self._index:
+            return
+        known = None if index is None else self._at.get(index)
+        if known is not None and known[0] == kind:
+            self._kind, self._index = kind, index
+            _, self._head, self._pieces = known
+        else:
+            self._open(kind, index, {})
+
     def _open(self, kind: str, index: int | None, head: dict[str, Any]) -> None:
-        self._blocks.append((kind, head, []))
-        self._current = (kind, index)
+        block: tuple[str, dict[str, Any], list[str]] = (kind, head, [])
+        self._blocks.append(block)
+        if index is not None:
+            self._at[index] = block
+        self._kind, self._index = kind, index
+        _, self._head, self._pieces = block
 
     def reply(self, request: ConverseRequest) -> Reply:
         """The whole reply; tokens are estimated from the request's length where none were counted.
