@@ -21,14 +21,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
 
-import botocore.session
-
 from outcrop import config, errors, events, plugins
+from outcrop.wire.faults import fault_response
+from outcrop.wire.services import SERVICES
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "outcrop"
 COVERAGE = Path(__file__).with_name("generate_coverage.py")
-SERVICES = ("bedrock-agent", "bedrock-agent-runtime")
 TREE = ("<!-- tree: written by `make docs` -->", "<!-- end of tree -->")
 NOTE = "<!-- Written by `make docs` from the code; changes made here are lost. -->"
 
@@ -102,27 +101,20 @@ def settings() -> str:
 
 def faults() -> str:
     """Every fault with its status at each door and the message it has where nothing better is known."""
-    loader = botocore.session.get_session()
-    models = [loader.get_service_model(service) for service in SERVICES]
-    statuses = [
-        {shape.name: shape.metadata["error"].get("httpStatusCode", 500) for shape in model.error_shapes}
-        for model in models
-    ]
+    kinds = sorted(errors.Fault.__subclasses__(), key=lambda fault: fault.__name__)
     rows = (
-        (f"`{fault.__name__}`", *(str(known.get(fault.__name__, "-")) for known in statuses), _doc(fault))
-        for fault in sorted(errors.Fault.__subclasses__(), key=lambda fault: fault.__name__)
+        (f"`{fault.__name__}`", *(str(fault_response(door, fault(), "").status) for door in SERVICES), _doc(fault))
+        for fault in kinds
     )
-    return "\n".join(
-        [
-            "# Faults",
-            "",
-            "What a caller can get instead of an answer: the code, its HTTP status by AWS's service models (`-`: the",
-            "service does not declare it), and the message where the rule that failed has no words of its own.",
-            "",
-            *_table(("Fault", *(f"`{service}`" for service in SERVICES), "Message"), rows),
-            "",
-        ]
-    )
+    lines = [
+        "# Faults",
+        "",
+        "What a caller can get instead of an answer: the code, its HTTP status at each door before the first byte (a",
+        "fault after it ends the stream as an exception frame), and the message where the rule has no words of its own.",
+        "",
+        *_table(("Fault", *(f"`{service}`" for service in SERVICES), "Message"), rows),
+    ]
+    return "\n".join([*lines, ""])
 
 
 def observed() -> str:

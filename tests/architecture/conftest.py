@@ -41,7 +41,10 @@ class Source:
 
     @cached_property
     def tree(self) -> ast.Module:
-        return ast.parse(self.text, self.name)
+        try:
+            return ast.parse(self.text, self.name)
+        except SyntaxError as error:
+            pytest.fail(self.at(error.lineno or 1, f"does not parse: {error.msg}"), pytrace=False)
 
     def at(self, line: int, sentence: str) -> str:
         """A complaint in the form an editor can jump to."""
