@@ -68,7 +68,7 @@ def names(binding: Binding, key: str) -> list[str]:
     Errors: ConfigMistake when it is something else.
     """
     value: Any = binding.settings.get(key, [])
-    listed = cast(list[Any], value) if isinstance(value, list) else [None]
+    listed: list[Any] = cast(list[Any], value) if isinstance(value, list) else [None]
     if not all(isinstance(name, str) for name in listed):
         raise ConfigMistake(f"{place(binding)}: {key} is no list of names")
     return listed
