@@ -52,6 +52,9 @@ class TurnSettings:
 
     max_iterations: int = _setting(25, "model calls per turn before it fails")
     max_seconds: float = _setting(900.0, "seconds per turn before it fails; waiting for the caller does not count")
+    preamble_hold_chars: int = _setting(
+        120, "characters of a streamed reply held back while it may still turn out to be words before a tool call"
+    )
     default_idle_session_ttl_s: int = _setting(
         600, "idle seconds after which a session starts anew, where the agent sets none"
     )

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from outcrop.clock import Clock
+from outcrop.clock import Clock, SystemClock
 from outcrop.config import Config
-from outcrop.storage.database import Database
+from outcrop.models.catalogue import Catalogue
+from outcrop.orchestration.definition import Definitions
+from outcrop.orchestration.performer import Performer
+from outcrop.orchestration.turns import Turns
+from outcrop.sessions.journal import Journal
+from outcrop.sessions.state import Sessions
+from outcrop.storage.database import Database, sqlite_url
 from outcrop.storage.documents import Documents
+from outcrop.storage.migrate import migrate
+from outcrop.telemetry.metrics import Metrics
+from outcrop.tools.bindings import Functions, bucket_object
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,3 +28,51 @@ class Engine:
     clock: Clock
     database: Database
     documents: Documents
+    sessions: Sessions
+    turns: Turns
+    models: Catalogue
+    functions: Functions
+    metrics: Metrics
+    definitions: Definitions = field(default_factory=Definitions)
+
+    @classmethod
+    def build(cls, config: Config, clock: Clock | None = None) -> Engine:
+        """An engine on its database, brought to this release's tables; `close` gives everything back.
+
+        Errors: ConfigMistake; DatabaseTooNew; OSError when the data folder cannot be made.
+        """
+        clock = clock or SystemClock()
+        settings = config.server
+        if settings.database == "sqlite":
+            Path(settings.data_dir).mkdir(parents=True, exist_ok=True)
+        url = sqlite_url(settings.database, Path(settings.data_dir))
+        database = Database(url, synchronous=settings.synchronous)
+        migrate(database)
+        database.open()
+        models, functions, metrics = Catalogue(config), Functions(config.functions, config.root), Metrics()
+        performer = Performer(models, functions, clock, preamble_hold=config.turns.preamble_hold_chars)
+        return cls(
+            config=config,
+            clock=clock,
+            database=database,
+            documents=Documents(database),
+            sessions=Sessions(database),
+            turns=Turns(Journal(database), performer, clock, config.turns, [metrics.observe]),
+            models=models,
+            functions=functions,
+            metrics=metrics,
+        )
+
+    async def bucket_object(self, bucket: str, key: str) -> bytes:
+        """An object of a bound bucket.
+
+        Errors: ToolUnreachable naming the bucket and the key.
+        """
+        return await bucket_object(self.config.buckets, self.config.root, bucket, key)
+
+    async def close(self) -> None:
+        """Let turns end, then stop functions, connections and the database."""
+        await self.turns.close(self.config.server.stop_grace_s)
+        await self.functions.close()
+        await self.models.close()
+        self.database.close()

@@ -16,6 +16,7 @@ from typing import Any
 from outcrop.operations.context import Context
 
 Result = dict[str, Any]
+Batch = list[tuple[str, dict[str, Any]]]
 SERVICES = ("bedrock-agent", "bedrock-agent-runtime")
 
 
@@ -23,12 +24,13 @@ SERVICES = ("bedrock-agent", "bedrock-agent-runtime")
 class Stream:
     """An answer that is an event stream.
 
-    Shapes: head holds the members that travel as headers; events are (member name, member) of the
-            stream's union, as they come. A Fault raised from events ends the stream with its exception frame.
+    Shapes: head holds the members that travel as headers; events are batches of (member name, member) of the
+            stream's union, each batch as soon as it is ready. A Fault raised from events ends the stream with
+            its exception frame.
     """
 
     head: dict[str, Any]
-    events: AsyncIterator[tuple[str, dict[str, Any]]]
+    events: AsyncIterator[Batch]
 
 
 Handler = Callable[[Context, dict[str, Any]], Awaitable[Result | Stream]]

@@ -1,1 +1,1 @@
-"""To be described."""
+"""The front door: HTTP in, operations called, HTTP or an event stream out."""

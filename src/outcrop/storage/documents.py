@@ -58,6 +58,7 @@ _NEXT = (
 )
 _WRITTEN: dict[str, Any] = {"parent": bindparam("p"), "name": bindparam("n"), "changed": _NEXT, "body": bindparam("b")}
 _GET = select(DOCUMENTS.c.body).where(_KEY)
+_CHANGED = select(DOCUMENTS.c.changed).where(_KEY)
 _INSERT = insert(DOCUMENTS).values(kind=bindparam("k"), id=bindparam("i"), **_WRITTEN)
 _UPDATE = update(DOCUMENTS).where(_KEY).values(**_WRITTEN)
 _DELETE = delete(DOCUMENTS).where(_KEY)
@@ -79,6 +80,10 @@ class DocumentTransaction:
         """One document, or None."""
         body = self._connection.execute(_GET, {"k": kind, "i": id}).scalar_one_or_none()
         return None if body is None else orjson.loads(body)
+
+    def changed(self, kind: str, id: str) -> int | None:
+        """The number of one document's last change, or None; cheap, to know whether a copy is still good."""
+        return self._connection.execute(_CHANGED, {"k": kind, "i": id}).scalar_one_or_none()
 
     def put(self, kind: str, id: str, record: Record, *, parent: str = "", name: str = "") -> None:
         """Write one document whole, new or over the old one; it becomes the last changed of its kind and parent."""

@@ -1,1 +1,61 @@
-"""Bring a database to this release's tables."""
+"""Bring a database to this release's tables, by Alembic's revisions.
+
+An up-to-date database is recognised by one query, so that Alembic is imported only when
+there is something to do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import Connection, inspect, text
+
+from outcrop.errors import RoomError
+from outcrop.storage.database import Database
+
+REVISIONS = Path(__file__).parent / "migrations" / "versions"
+HEAD = "0001"
+"""The newest revision; a test holds it to the folder."""
+
+
+class DatabaseTooNew(RoomError):
+    """The database was written by a newer release, which this one cannot read."""
+
+
+def migrate(database: Database) -> None:
+    """Create or upgrade the tables; returns at once where they are current.
+
+    Errors: DatabaseTooNew.
+    """
+    with database.engine.begin() as connection:
+        at = _revision(connection)
+        if at == HEAD:
+            return
+        if at is not None and not any(REVISIONS.glob(f"{at}_*.py")):
+            raise DatabaseTooNew(f"the database is at revision {at}, this release knows up to {HEAD}")
+        _upgrade(connection)
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("select version_num from alembic_version")).scalar_one_or_none()
+
+
+def _upgrade(connection: Connection) -> None:
+    from alembic.config import Config
+    from alembic.runtime.environment import EnvironmentContext
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(REVISIONS.parent))
+    config.set_main_option("path_separator", "os")
+    scripts = ScriptDirectory.from_config(config)
+
+    def steps(revision: object, _context: object) -> list[object]:
+        return list(scripts._upgrade_revs(HEAD, revision))  # type: ignore
+
+    with EnvironmentContext(config, scripts, fn=steps) as environment:
+        environment.configure(connection=connection)
+        with environment.begin_transaction():
+            environment.run_migrations()

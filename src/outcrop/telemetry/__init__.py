@@ -1,1 +1,1 @@
-"""To be described."""
+"""Readers of a turn's events: traces for the caller, counters for whoever runs the engine."""

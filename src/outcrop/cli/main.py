@@ -1,0 +1,103 @@
+"""The command `outcrop`: starts the server. It only reads arguments and settings; the engine does the rest."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import socket
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from outcrop.config import Config, ConfigMistake, load
+from outcrop.errors import RoomError
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line, described."""
+    outcrop = argparse.ArgumentParser(prog="outcrop", description="Run Amazon Bedrock Agents code on any model.")
+    commands = outcrop.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    serve = commands.add_parser("serve", help="answer Bedrock Agents calls over HTTP")
+    serve.add_argument("--config", type=Path, help="configuration file (default: ./outcrop.toml where there is one)")
+    serve.add_argument("--host", help="address to listen on")
+    serve.add_argument("--port", type=int, help="port to listen on; 0 takes a free one")
+    serve.add_argument("--data-dir", help="folder of the database and of function code")
+    serve.add_argument("--database", help="sqlite, sqlite:memory, or a database URL")
+    serve.add_argument("--log-level", default="warning", choices=["debug", "info", "warning", "error"])
+    return outcrop
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; what it returns is the process's exit status."""
+    options = parser().parse_args(arguments)
+    logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        return _serve(_config(options))
+    except (RoomError, OSError) as error:
+        print(f"outcrop: {error}", file=sys.stderr)
+        return 2
+
+
+def _config(options: argparse.Namespace) -> Config:
+    path: Path | None = options.config
+    if path is None and Path("outcrop.toml").is_file():
+        path = Path("outcrop.toml")
+    config = load(path)
+    given = {name: getattr(options, name) for name in ("host", "port", "data_dir", "database")}
+    config = replace(config, server=replace(config.server, **{k: v for k, v in given.items() if v is not None}))
+    if not 0 <= config.server.port <= 65535:
+        raise ConfigMistake(f"[server] port: {config.server.port} is no port")
+    return config
+
+
+def _serve(config: Config) -> int:
+    # Imported here: `outcrop --help` and a mistake in the settings need none of it.
+    import uvicorn
+
+    from outcrop.engine import Engine
+    from outcrop.server.app import application
+
+    listening = _listen(config.server.host, config.server.port)
+    settings = uvicorn.Config(
+        application(lambda: Engine.build(config)),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        timeout_graceful_shutdown=max(1, int(config.server.stop_grace_s)),
+    )
+
+    class Announcing(uvicorn.Server):
+        """Says where it listens, once it does."""
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            """Start, then print the address for whoever waits for it."""
+            await super().startup(sockets)
+            if self.started:
+                port = listening.getsockname()[1]
+                print(f"outcrop listening on http://{_shown(config.server.host)}:{port}", flush=True)
+
+    server = Announcing(settings)
+    server.run(sockets=[listening])
+    return 0 if server.started else 1
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise OSError(f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}") from error
+    return listening
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""InvokeAgent: alias to version to definition, then one turn on the session."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from outcrop.errors import NotImplementedException, ResourceNotFoundException, ValidationException
+from outcrop.ids import DRAFT, SessionKey
+from outcrop.operations import names
+from outcrop.operations.context import Context
+from outcrop.operations.conversations import Invocation, converse
+from outcrop.operations.registry import Stream, operation
+from outcrop.orchestration.definition import Definition, NotYetSupported, define, stored
+from outcrop.storage.documents import DocumentTransaction, Record
+from outcrop.tools.base import SchemaMistake
+
+
+@operation("InvokeAgent")
+async def invoke_agent(context: Context, ask: dict[str, Any]) -> Stream:
+    """The stream of one turn of a stored agent.
+
+    Errors: ResourceNotFoundException; ValidationException when the agent or alias cannot serve; ConflictException
+            when the session is busy; NotImplementedException.
+    Source: docs/behaviour/invoke-agent.md
+    """
+    definition = await _definition(context, ask["agentId"], ask["agentAliasId"])
+    who = definition.identity
+    return await converse(
+        Invocation(
+            context=context,
+            ask=ask,
+            state=ask.get("sessionState", {}),
+            definition=definition,
+            key=SessionKey(f"{context.account_id}/{who.agent_id}/{who.alias_id}/{ask['sessionId']}"),
+            idle_ttl_s=definition.idle_ttl_s or context.engine.config.turns.default_idle_session_ttl_s,
+        )
+    )
+
+
+async def _definition(context: Context, agent: str, alias: str) -> Definition:
+    """What the alias stands for right now; built once per version and revision."""
+    known = context.engine.definitions
+
+    def find(docs: DocumentTransaction) -> tuple[tuple[Any, ...], Record, Record | None]:
+        record = docs.get("agent-alias", f"{agent}/{alias}") or names.alias(docs, names.agent_id(docs, agent), alias)
+        version = _serving_version(record)
+        agent_id = record["agentId"]
+        changed = docs.changed("agent-version", f"{agent_id}/{version}")
+        if changed is None:
+            raise _unprepared(names.agent(docs, agent_id), version)
+        key = (agent_id, record["agentAliasId"], version, changed)
+        return key, record, None if known.get(key) else docs.get("agent-version", f"{agent_id}/{version}")
+
+    key, record, version = await context.documents.read(find)
+    if version is None:
+        found = known.get(key)
+        assert found is not None, "it was there a moment ago, and nothing else ran"
+        return found
+    try:
+        return known.keep(key, define(stored(version, record["agentAliasId"], record["agentAliasArn"])))
+    except NotYetSupported as error:
+        raise NotImplementedException(f"InvokeAgent does not implement {error} of this agent yet.") from error
+    except SchemaMistake as error:
+        raise ValidationException(f"The agent's action groups cannot be used: {error}") from error
+
+
+def _serving_version(alias: Record) -> str:
+    """The version that an alias routes to.
+
+    Errors: ValidationException when the alias is not open for calls.
+    Source: docs/behaviour/invoke-agent.md Errors (inferred)
+    """
+    status = alias["agentAliasStatus"]
+    if status != "PREPARED":
+        raise ValidationException(
+            f"InvokeAgent operation can't be performed on AgentAlias when it is in {status} state."
+        )
+    if alias.get("aliasInvocationState") == "REJECT_INVOCATIONS":
+        raise ValidationException(f"Agent alias {alias['agentAliasId']} is set to reject invocations.")
+    return alias["routingConfiguration"][0]["agentVersion"]
+
+
+def _unprepared(agent: Record, version: str) -> Exception:
+    if version != DRAFT:
+        return ResourceNotFoundException()
+    state = str(agent["agentStatus"]).replace("_", " ").title()
+    return ValidationException(
+        f"InvokeAgent operation can't be performed on Agent when it is in {state} state. Prepare the agent first."
+    )

@@ -1,0 +1,108 @@
+"""Steps and outcomes as journal rows, and back: how a turn is rebuilt from its journal.
+
+A step has one row per branch: one for a model call, one per tool call. Values go in as they
+are (the journal writes dataclasses as JSON objects) and come back by their field names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from outcrop.orchestration.turn import (
+    CallModel,
+    CallResult,
+    CallTools,
+    ModelFailed,
+    ModelReplied,
+    Outcome,
+    PlannedCall,
+    Step,
+    ToolsReturned,
+    Turn,
+)
+from outcrop.sessions.journal import Conclusion, Entry, Intent
+
+_OWED = ("return_control", "confirm", "confirm_and_return")
+
+UNCERTAIN = (
+    "It is not known whether this action took place: the engine stopped while it was under way. "
+    "Do not repeat it; tell the user that its outcome must be checked."
+)
+
+
+def intents(step: Step, ordinal: int) -> list[Intent]:
+    """The rows that say what is about to be done; actions that the caller owes are `awaiting`."""
+    if isinstance(step, CallModel):
+        return [Intent(ordinal, 0, "CallModel", step)]
+    assert isinstance(step, CallTools), "only steps that are performed are intended"
+    return [
+        Intent(ordinal, branch, "CallTools", call, "awaiting" if call.disposition in _OWED else "intended")
+        for branch, call in enumerate(step.calls)
+    ]
+
+
+def conclusion(ordinal: int, branch: int, result: CallResult) -> Conclusion:
+    """The outcome of one tool call."""
+    return Conclusion(ordinal, branch, result, "uncertain" if result.state == "uncertain" else "done")
+
+
+def conclusions(ordinal: int, outcome: Outcome) -> list[Conclusion]:
+    """The outcome of every branch of a step."""
+    if isinstance(outcome, ToolsReturned):
+        return [conclusion(ordinal, branch, result) for branch, result in enumerate(outcome.results)]
+    return [Conclusion(ordinal, 0, outcome)]
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """The step at the end of a journal that has no whole outcome; known maps a branch to its result."""
+
+    step: Step
+    known: dict[int, CallResult]
+
+
+def replay(turn: Turn, entries: Sequence[Entry]) -> Unfinished | None:
+    """Bring a fresh turn to where its journal ends: every concluded step is applied, none is done again.
+
+    Shapes: entries in order -> the step left open, or None where the next one is still to be decided.
+    """
+    for _, rows in groupby(entries, key=lambda entry: entry.ordinal):
+        branches = list(rows)
+        step = _step(branches, turn.iteration)
+        if any(row.outcome is None for row in branches):
+            return Unfinished(step, {row.branch: _result(row) for row in branches if row.outcome is not None})
+        turn.apply(step, _outcome(branches))
+    return None
+
+
+def uncertain(step: CallTools, known: dict[int, CallResult], now: float) -> dict[int, CallResult]:
+    """The results of calls that were under way when the engine died: it is not known whether they happened.
+
+    Shapes: only calls that the engine carries out; what the caller owes is not among them.
+    """
+    return {
+        branch: CallResult("uncertain", UNCERTAIN, now, now)
+        for branch, call in enumerate(step.calls)
+        if branch not in known and call.disposition == "execute"
+    }
+
+
+def _step(rows: Sequence[Entry], iteration: int) -> Step:
+    if rows[0].kind == "CallModel":
+        return CallModel(**rows[0].intent)
+    return CallTools(iteration - 1, tuple(PlannedCall(**row.intent) for row in rows))
+
+
+def _outcome(rows: Sequence[Entry]) -> Outcome:
+    if rows[0].kind == "CallTools":
+        return ToolsReturned(tuple(_result(row) for row in rows))
+    body: dict[str, Any] = rows[0].outcome or {}
+    return ModelReplied(**body) if "message" in body else ModelFailed(**body)
+
+
+def _result(row: Entry) -> CallResult:
+    assert row.outcome is not None
+    return CallResult(**row.outcome)

@@ -1,0 +1,90 @@
+"""The loop of a turn: decide, write down, perform, conclude. It fits on a screen.
+
+    next(turn) --step--> journal.advance(outcomes so far, intents) --> perform --outcome--> apply --> next(turn)
+
+The outcome of one step and the intent of the next are one commit. The loop ends with a
+Finish or a Fail, or stops at actions that the caller owes; whoever called it writes that
+down together with the session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from outcrop.clock import Clock
+from outcrop.orchestration.encoding import conclusion, conclusions, intents
+from outcrop.orchestration.performer import Emit, Owed, Performer
+from outcrop.orchestration.strategy import Strategy
+from outcrop.orchestration.turn import CallResult, Fail, Finish, Step, Turn
+from outcrop.sessions.journal import Also, Conclusion, Journal
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A step that was intended before and not concluded: what a resumed turn starts with.
+
+    Shapes: known maps a branch to its result; the others are still to be carried out.
+    """
+
+    step: Step
+    known: Mapping[int, CallResult]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The turn is over. `unwritten` are outcomes that belong into the commit that closes it."""
+
+    step: Finish | Fail
+    unwritten: Sequence[Conclusion]
+
+
+@dataclass(frozen=True, slots=True)
+class Awaiting:
+    """The turn waits for its caller."""
+
+    owed: Owed
+    unwritten: Sequence[Conclusion]
+
+
+async def run(
+    turn: Turn,
+    strategy: Strategy,
+    performer: Performer,
+    journal: Journal,
+    clock: Clock,
+    emit: Emit,
+    *,
+    pending: Pending | None = None,
+    opening: Also | None = None,
+) -> Ended | Awaiting:
+    """A turn from where it is to where it ends or waits.
+
+    Shapes: `pending` is the step to go on with; `opening` is written in the first commit.
+    Errors: what the journal raises; failures of models and tools are outcomes, not errors.
+    """
+    unwritten: list[Conclusion] = []
+    while True:
+        if pending is not None:
+            step, known = pending.step, pending.known
+            pending = None
+        else:
+            step, known = await strategy.next(turn), {}
+            if isinstance(step, (Finish, Fail)):
+                return Ended(step, unwritten)
+            await journal.advance(turn.id, unwritten, intents(step, turn.ordinal), clock.now(), opening)
+            opening = None
+        written = set(known)
+
+        async def settle(
+            branch: int, result: CallResult, ordinal: int = turn.ordinal, written: set[int] = written
+        ) -> None:
+            await journal.advance(turn.id, [conclusion(ordinal, branch, result)], [], clock.now())
+            written.add(branch)
+
+        outcome = await performer.perform(step, turn, emit, settle, known)
+        if isinstance(outcome, Owed):
+            rest = [conclusion(turn.ordinal, b, r) for b, r in outcome.known.items() if b not in written]
+            return Awaiting(outcome, rest)
+        unwritten = [one for one in conclusions(turn.ordinal, outcome) if one.branch not in written]
+        turn.apply(step, outcome)

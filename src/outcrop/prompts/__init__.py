@@ -1,0 +1,1 @@
+"""What the model is told, and what its words mean: prompt texts and the parsers of replies."""

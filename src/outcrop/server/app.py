@@ -1,0 +1,180 @@
+"""The ASGI application: bytes in, bytes out, in this order.
+
+    read body -> route -> parse -> validate -> operation -> serialise
+                                                 `-> Stream: head, then frames as batches come
+
+The AWS surface is one raw endpoint, because the raw path and its trailing slash decide what is
+called. Whatever is raised becomes an error in AWS's shape, before the first byte as an HTTP
+status, after it as an exception frame.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette.requests import Request as HttpRequest
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.routing import Router as HttpRouter
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from outcrop.engine import Engine
+from outcrop.errors import Fault, RequestEntityTooLargeException
+from outcrop.ids import request_id
+from outcrop.operations.context import Context
+from outcrop.operations.registry import Handler, Stream, load
+from outcrop.wire.eventstream import event_frame
+from outcrop.wire.exchange import Request, Response
+from outcrop.wire.faults import fault_frame, fault_response, unimplemented
+from outcrop.wire.parsing import parse
+from outcrop.wire.routing import Match, Router
+from outcrop.wire.serializing import serialize, stream_head
+from outcrop.wire.services import services
+from outcrop.wire.signatures import read_credential
+from outcrop.wire.validation import validate
+
+LOG = logging.getLogger("outcrop.server")
+
+
+class Disconnected(Exception):
+    """The client went away before its request was read; there is nobody to answer."""
+
+
+class Door:
+    """The AWS surface of one engine as a raw ASGI endpoint."""
+
+    def __init__(self, engine: Engine, handlers: dict[tuple[str, str], Handler]) -> None:
+        """Open the door to an engine's operations."""
+        self._engine = engine
+        self._handlers = handlers
+        self._router = Router(services())
+        self._most_bytes = engine.config.server.max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request."""
+        identifier = request_id()
+        match: Match | None = None
+        try:
+            request = await self._read(scope, receive)
+            match = self._router.match(request.method, request.raw_path)
+            answer = await self._perform(match, request, identifier)
+            if isinstance(answer, Stream):
+                await self._stream(match, answer, identifier, send)
+                return
+            response = serialize(match.operation, answer, identifier)
+        except Disconnected:
+            return
+        except Exception as error:
+            if not isinstance(error, Fault):
+                LOG.exception("request=<%s> | the server failed", identifier)
+            response = fault_response(match.service if match else None, error, identifier)
+        self._count(match, response.status)
+        await _send(response, send)
+
+    async def _read(self, scope: Scope, receive: Receive) -> Request:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        if int(headers.get("content-length") or 0) > self._most_bytes:
+            raise self._too_large()
+        message = await receive()
+        parts = [message.get("body", b"")]
+        size = len(parts[0])
+        while message.get("more_body"):
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Disconnected
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > self._most_bytes:
+                raise self._too_large()
+        return Request(
+            method=scope["method"],
+            raw_path=scope["raw_path"].decode("latin-1"),
+            raw_query=scope["query_string"].decode("latin-1"),
+            headers=headers,
+            body=parts[0] if len(parts) == 1 else b"".join(parts),
+        )
+
+    def _too_large(self) -> RequestEntityTooLargeException:
+        return RequestEntityTooLargeException(f"The request body is over the limit of {self._most_bytes} bytes.")
+
+    async def _perform(self, match: Match, request: Request, identifier: str) -> dict[str, Any] | Stream:
+        handler = self._handlers.get((match.service, match.operation.name))
+        if handler is None:
+            raise unimplemented(match.operation)
+        ask = parse(match, request)
+        validate(match.operation, ask)
+        settings, caller = self._engine.config.server, read_credential(request)
+        context = Context(
+            engine=self._engine,
+            operation=match.operation.name,
+            request_id=identifier,
+            region=caller.region if caller else settings.region,
+            account_id=settings.account_id,
+            access_key=caller.access_key if caller else "",
+        )
+        return await handler(context, ask)
+
+    async def _stream(self, match: Match, stream: Stream, identifier: str, send: Send) -> None:
+        """Send the head at once, then a body part per batch; a fault becomes the last frame."""
+        await _start(stream_head(match.operation, stream.head, identifier), send)
+        outcome = 200
+        try:
+            async for batch in stream.events:
+                frames = [event_frame(match.operation, name, member) for name, member in batch]
+                await _body(frames[0] if len(frames) == 1 else b"".join(frames), send)
+        except Exception as error:
+            if not isinstance(error, Fault):
+                LOG.exception("request=<%s> | the stream failed", identifier)
+            outcome = fault_response(match.service, error, identifier).status
+            await _body(fault_frame(match.operation, error), send)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        self._count(match, outcome)
+
+    def _count(self, match: Match | None, status: int) -> None:
+        name = match.operation.name if match else "unknown"
+        self._engine.metrics.count("outcrop_requests_total", operation=name, status=str(status))
+
+
+def application(build: Callable[[], Engine]) -> ASGIApp:
+    """The ASGI application of an engine, which is built when the server starts and closed when it stops."""
+    door: list[Door] = []
+    engines: list[Engine] = []
+
+    @asynccontextmanager
+    async def lifespan(_app: Any) -> AsyncGenerator[None]:
+        engine = build()
+        engines.append(engine)
+        door.append(Door(engine, load()))
+        yield
+        door.clear()
+        await engines.pop().close()
+
+    async def aws(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await door[0](scope, receive, send)
+
+    async def healthz(_request: HttpRequest) -> PlainTextResponse:
+        return PlainTextResponse("ok\n")
+
+    async def metrics(_request: HttpRequest) -> PlainTextResponse:
+        return PlainTextResponse(engines[0].metrics.text(), media_type="text/plain; version=0.0.4")
+
+    own = [Route("/healthz", healthz), Route("/metrics", metrics)]
+    return HttpRouter(own, redirect_slashes=False, default=aws, lifespan=lifespan)
+
+
+async def _send(response: Response, send: Send) -> None:
+    await _start(response, send)
+    await send({"type": "http.response.body", "body": response.body, "more_body": False})
+
+
+async def _start(response: Response, send: Send) -> None:
+    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+
+
+async def _body(data: bytes, send: Send) -> None:
+    await send({"type": "http.response.body", "body": data, "more_body": True})

@@ -1,0 +1,338 @@
+"""The journal: what a turn was about to do, and what came of it, in order, durable.
+
+    opening -> advance* -> end            states of a step:  intended -> done | uncertain
+                  `-> suspend -> resume                      awaiting -> done | intended | abandoned
+
+Before anything is done an intent row is written, after it the outcome. The outcome of one
+step and the intent of the next go into one commit. Return of control, confirmations and
+crashes are the same case: an intent whose outcome has not arrived. Plain values only: the
+Hall encodes its steps, so no import goes up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+from sqlalchemy import (
+    Column,
+    Connection,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    bindparam,
+    case,
+    insert,
+    select,
+)
+from sqlalchemy import update as sql_update
+
+from outcrop.ids import SessionKey, TurnId
+from outcrop.storage.database import METADATA, Database
+
+JSON = dict[str, Any]
+StepState = Literal["intended", "awaiting", "done", "uncertain", "abandoned"]
+TurnState = Literal["running", "awaiting", "done", "failed", "abandoned"]
+Also = Callable[[Connection], None]
+
+TURNS = Table(
+    "turns",
+    METADATA,
+    Column("id", String(64), primary_key=True),
+    Column("session_key", String(512), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("definition", String(64), nullable=False),
+    Column("opening", LargeBinary, nullable=False),
+    Column("invocation_id", String(64), nullable=False, default=""),
+    Column("ending", LargeBinary),
+    Column("started_at", Float, nullable=False),
+    Column("finished_at", Float),
+    Index("turns_by_session", "session_key", "state"),
+)
+STEPS = Table(
+    "steps",
+    METADATA,
+    Column("turn_id", String(64), primary_key=True),
+    Column("ordinal", Integer, primary_key=True),
+    Column("branch", Integer, primary_key=True),
+    Column("kind", String(32), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("intent", LargeBinary, nullable=False),
+    Column("outcome", LargeBinary),
+    Column("started_at", Float, nullable=False),
+    Column("finished_at", Float),
+)
+DEFINITIONS = Table(
+    "definitions",
+    METADATA,
+    Column("digest", String(64), primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+)
+
+_OPEN_STATES = ("running", "awaiting")
+_NEW_TURN = insert(TURNS)
+_NEW_STEP = insert(STEPS)
+_CONCLUDE = (
+    sql_update(STEPS)
+    .where(STEPS.c.turn_id == bindparam("t"), STEPS.c.ordinal == bindparam("o"), STEPS.c.branch == bindparam("b"))
+    .values(state=bindparam("s"), outcome=bindparam("r"), finished_at=bindparam("f"))
+)
+_CONFIRM = (
+    sql_update(STEPS)
+    .where(STEPS.c.turn_id == bindparam("t"), STEPS.c.ordinal == bindparam("o"), STEPS.c.branch == bindparam("b"))
+    .values(state="intended", intent=bindparam("i"))
+)
+_STATE = (
+    sql_update(TURNS).where(TURNS.c.id == bindparam("t")).values(state=bindparam("s"), invocation_id=bindparam("i"))
+)
+_END = (
+    sql_update(TURNS)
+    .where(TURNS.c.id == bindparam("t"))
+    .values(state=bindparam("s"), ending=bindparam("e"), finished_at=bindparam("f"), invocation_id="")
+)
+_LEAVE = (
+    sql_update(STEPS)
+    .where(STEPS.c.turn_id == bindparam("t"), STEPS.c.state.in_(("intended", "awaiting")))
+    .values(state=case((STEPS.c.state == "awaiting", "abandoned"), else_="uncertain"), finished_at=bindparam("f"))
+)
+"""A turn that ends early: what was under way is uncertain, what the caller owed will not come."""
+_OPEN_TURN = (
+    select(TURNS)
+    .where(TURNS.c.session_key == bindparam("k"), TURNS.c.state.in_(_OPEN_STATES))
+    .order_by(TURNS.c.started_at.desc())
+    .limit(1)
+)
+_KNOWN = select(DEFINITIONS.c.digest).where(DEFINITIONS.c.digest == bindparam("d"))
+_KEEP = insert(DEFINITIONS)
+_ENTRIES = select(STEPS).where(STEPS.c.turn_id == bindparam("t")).order_by(STEPS.c.ordinal, STEPS.c.branch)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A definition as the journal keeps it: once, under its digest, however many turns run on it."""
+
+    digest: str
+    body: bytes
+
+    @classmethod
+    def of(cls, definition: Any) -> Kept:
+        """The JSON of a definition and its digest."""
+        body = orjson.dumps(definition, option=orjson.OPT_SORT_KEYS)
+        return cls(hashlib.sha256(body).hexdigest(), body)
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """One thing about to be done: branch of step `ordinal`. The body is a dict or a dataclass of JSON values."""
+
+    ordinal: int
+    branch: int
+    kind: str
+    body: Any
+    state: StepState = "intended"
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """What came of one intent. The outcome is a dict or a dataclass of JSON values."""
+
+    ordinal: int
+    branch: int
+    outcome: Any
+    state: StepState = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of a turn's journal; outcome is None until it is concluded."""
+
+    ordinal: int
+    branch: int
+    kind: str
+    state: StepState
+    intent: JSON
+    outcome: JSON | None
+    started_at: float
+    finished_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTurn:
+    """A turn that has not ended, with all its entries."""
+
+    id: TurnId
+    state: TurnState
+    opening: JSON
+    definition: JSON
+    invocation_id: str
+    started_at: float
+    entries: tuple[Entry, ...]
+
+
+class Journal:
+    """The journal of one database."""
+
+    def __init__(self, database: Database) -> None:
+        """Keep the journal in this database."""
+        self._database = database
+
+    def opening(
+        self, turn_id: TurnId, session_key: SessionKey, definition: Kept, opening: Any, now: float, session: Also
+    ) -> Also:
+        """What opens a turn, to be written with its first intent: what it runs on and what it was asked.
+
+        Shapes: opening is a dict or a dataclass of JSON values; `session` is written before the turn, so that a
+                session that starts anew lets go of its older turns.
+        """
+        row = {
+            "id": turn_id,
+            "session_key": session_key,
+            "state": "running",
+            "definition": definition.digest,
+            "opening": orjson.dumps(opening),
+            "invocation_id": "",
+            "ending": None,
+            "started_at": now,
+            "finished_at": None,
+        }
+
+        def work(connection: Connection) -> None:
+            if connection.execute(_KNOWN, {"d": definition.digest}).first() is None:
+                connection.execute(_KEEP, {"digest": definition.digest, "body": definition.body})
+            session(connection)
+            connection.execute(_NEW_TURN, row)
+
+        return work
+
+    async def advance(
+        self,
+        turn_id: TurnId,
+        concluded: Sequence[Conclusion],
+        intended: Sequence[Intent],
+        now: float,
+        first: Also | None = None,
+    ) -> None:
+        """Record outcomes and the intents that follow from them, in one commit; `first` is written before them."""
+
+        def work(connection: Connection) -> None:
+            if first is not None:
+                first(connection)
+            _conclude(connection, turn_id, concluded, now)
+            if intended:
+                connection.execute(_NEW_STEP, [_intent_row(turn_id, intent, now) for intent in intended])
+
+        await self._database.write(work)
+
+    async def suspend(
+        self, turn_id: TurnId, concluded: Sequence[Conclusion], invocation_id: str, now: float, also: Also
+    ) -> None:
+        """The turn waits for its caller; its awaiting rows were intended before."""
+
+        def work(connection: Connection) -> None:
+            _conclude(connection, turn_id, concluded, now)
+            connection.execute(_STATE, {"t": turn_id, "s": "awaiting", "i": invocation_id})
+            also(connection)
+
+        await self._database.write(work)
+
+    async def resume(
+        self,
+        turn_id: TurnId,
+        concluded: Sequence[Conclusion],
+        confirmed: Sequence[Intent],
+        now: float,
+    ) -> None:
+        """The turn runs again, with what its caller brought: outcomes, and actions that may now be done."""
+
+        def work(connection: Connection) -> None:
+            _conclude(connection, turn_id, concluded, now)
+            for one in confirmed:
+                body = orjson.dumps(one.body)
+                connection.execute(_CONFIRM, {"t": turn_id, "o": one.ordinal, "b": one.branch, "i": body})
+            connection.execute(_STATE, {"t": turn_id, "s": "running", "i": ""})
+
+        await self._database.write(work)
+
+    async def end(
+        self,
+        turn_id: TurnId,
+        state: Literal["done", "failed", "abandoned"],
+        concluded: Sequence[Conclusion],
+        ending: JSON,
+        now: float,
+        also: Also,
+    ) -> None:
+        """Close a turn; `also` (the session's new history) is written in the same commit."""
+
+        def work(connection: Connection) -> None:
+            _conclude(connection, turn_id, concluded, now)
+            if state != "done":
+                connection.execute(_LEAVE, {"t": turn_id, "f": now})
+            connection.execute(_END, {"t": turn_id, "s": state, "e": orjson.dumps(ending), "f": now})
+            also(connection)
+
+        await self._database.write(work)
+
+    async def open_turn(self, session_key: SessionKey) -> OpenTurn | None:
+        """The session's turn that has not ended, with its entries and definition; None where all have."""
+        return await self._database.read(lambda connection: read_open_turn(connection, session_key))
+
+
+def read_open_turn(connection: Connection, session_key: SessionKey) -> OpenTurn | None:
+    """As `Journal.open_turn`, on a connection that is at work."""
+    row = connection.execute(_OPEN_TURN, {"k": session_key}).mappings().one_or_none()
+    if row is None:
+        return None
+    definition = connection.execute(
+        select(DEFINITIONS.c.body).where(DEFINITIONS.c.digest == row["definition"])
+    ).scalar_one()
+    entries = connection.execute(_ENTRIES, {"t": row["id"]}).mappings()
+    return OpenTurn(
+        id=row["id"],
+        state=row["state"],
+        opening=orjson.loads(row["opening"]),
+        definition=orjson.loads(definition),
+        invocation_id=row["invocation_id"],
+        started_at=row["started_at"],
+        entries=tuple(_entry(entry) for entry in entries),
+    )
+
+
+def _entry(row: Any) -> Entry:
+    return Entry(
+        ordinal=row["ordinal"],
+        branch=row["branch"],
+        kind=row["kind"],
+        state=row["state"],
+        intent=orjson.loads(row["intent"]),
+        outcome=None if row["outcome"] is None else orjson.loads(row["outcome"]),
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+    )
+
+
+def _intent_row(turn_id: TurnId, intent: Intent, now: float) -> JSON:
+    return {
+        "turn_id": turn_id,
+        "ordinal": intent.ordinal,
+        "branch": intent.branch,
+        "kind": intent.kind,
+        "state": intent.state,
+        "intent": orjson.dumps(intent.body),
+        "outcome": None,
+        "started_at": now,
+        "finished_at": None,
+    }
+
+
+def _conclude(connection: Connection, turn_id: TurnId, concluded: Sequence[Conclusion], now: float) -> None:
+    for one in concluded:
+        body = orjson.dumps(one.outcome)
+        values = {"t": turn_id, "o": one.ordinal, "b": one.branch, "s": one.state, "r": body, "f": now}
+        connection.execute(_CONCLUDE, values)
