@@ -25,6 +25,7 @@ from outcrop.models.base import ConverseRequest, ModelRejected
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _UNFIT = re.compile(r"[^a-zA-Z0-9_-]")
 _IMAGES = {"png": "image/png", "jpeg": "image/jpeg", "gif": "image/gif", "webp": "image/webp"}
+_TEXT_OF = {"user": b'{"role":"user","content":', "assistant": b'{"role":"assistant","content":'}
 _MOST_CONVERSATIONS = 1024
 _MOST_BYTES = 8_000_000
 _MOST_TOOL_SETS = 256
@@ -55,7 +56,9 @@ class _Tools:
 @dataclass(frozen=True, slots=True)
 class _Conversation:
     messages: tuple[Message, ...]
-    encoded: bytes
+    parts: list[bytes]
+    """One per message; empty where a message has nothing to send."""
+    size: int
 
 
 _NO_TOOLS = _Tools((), b"", {})
@@ -108,33 +111,31 @@ class ChatEncoder:
         return body
 
     def _history(self, messages: Sequence[Message]) -> bytes:
-        """The messages' bytes, joined by commas; what was sent before is taken as it was then."""
+        """The messages' bytes, joined by commas; those sent before are taken as they were then."""
         if not messages:
             return b""
         key = id(messages[0])
         kept = self._conversations.get(key)
         # A kept conversation holds its messages, so no other message can have come to the same id.
-        if kept is None or len(kept.messages) > len(messages) or not all(map(operator.is_, kept.messages, messages)):
-            known, parts = 0, []
-        else:
-            known, parts = len(kept.messages), [kept.encoded]
-        if kept is None or known != len(messages):
-            for message in messages[known:]:
-                parts.extend(encode_message(message, self._options.send_reasoning))
-            kept = self._keep(key, _Conversation(tuple(messages), b",".join(filter(None, parts))))
-        else:
+        known = 0 if kept is None else _same(kept.messages, messages)
+        if kept is not None and known == len(messages) == len(kept.messages):
             self._conversations.move_to_end(key)
-        return kept.encoded
+            return _joined(kept.parts)
+        parts = [] if kept is None else kept.parts[:known]
+        for message in messages[known:]:
+            parts.append(encode_message(message, self._options.send_reasoning))
+        joined = _joined(parts)
+        self._keep(key, _Conversation(tuple(messages), parts, len(joined)))
+        return joined
 
-    def _keep(self, key: int, conversation: _Conversation) -> _Conversation:
+    def _keep(self, key: int, conversation: _Conversation) -> None:
         conversations = self._conversations
         old = conversations.pop(key, None)
-        self._bytes += len(conversation.encoded) - (len(old.encoded) if old is not None else 0)
+        self._bytes += conversation.size - (0 if old is None else old.size)
         conversations[key] = conversation
         while self._bytes > _MOST_BYTES or len(conversations) > _MOST_CONVERSATIONS:
             _, dropped = conversations.popitem(last=False)
-            self._bytes -= len(dropped.encoded)
-        return conversation
+            self._bytes -= dropped.size
 
     def _tool_set(self, specs: Sequence[ToolSpec]) -> _Tools:
         """The tools' bytes; kept only for tuples, since a list may have changed since."""
@@ -174,14 +175,27 @@ def wire_name(name: str) -> str:
     return f"{_UNFIT.sub('_', name)[:55]}_{digest}"
 
 
-def encode_message(message: Message, send_reasoning: bool = False) -> list[bytes]:
-    """One Converse message as chat messages, each encoded: one per tool result, then one for the rest.
+def _same(kept: Sequence[Message], messages: Sequence[Message]) -> int:
+    """How many messages at the start of both are the same objects."""
+    if all(map(operator.is_, kept, messages)):
+        return min(len(kept), len(messages))
+    return next(i for i, (ours, theirs) in enumerate(zip(kept, messages, strict=False)) if ours is not theirs)
+
+
+def _joined(parts: list[bytes]) -> bytes:
+    return b",".join(parts) if all(parts) else b",".join(filter(None, parts))
+
+
+def encode_message(message: Message, send_reasoning: bool = False) -> bytes:
+    """One Converse message as chat messages, joined by commas: one per tool result, then one for the rest.
 
     Errors: ModelRejected when a block is of a kind that this API cannot carry.
     """
     blocks = message["content"]
+    if len(blocks) == 1 and "text" in blocks[0]:
+        return b"".join((_TEXT_OF[message["role"]], _json(blocks[0]["text"]), b"}"))
     if message["role"] == "assistant":
-        return [_json(_assistant(blocks, send_reasoning))]
+        return _json(_assistant(blocks, send_reasoning))
     found: list[bytes] = []
     parts: list[dict[str, Any]] = []
     for block in blocks:
@@ -191,7 +205,7 @@ def encode_message(message: Message, send_reasoning: bool = False) -> list[bytes
             parts.extend(_part(block))
     if parts:
         found.append(_json({"role": "user", "content": _plain(parts)}))
-    return found
+    return b",".join(found)
 
 
 def _assistant(blocks: Sequence[ContentBlock], send_reasoning: bool) -> dict[str, Any]:

@@ -211,7 +211,9 @@ class _Watch:
         """Begin to wait under a new limit."""
         self._limit_s, self._reason = limit_s, reason
         self.wait()
-        self._arm()
+        if self._handle is None:
+            # one timer serves both limits of a call: it comes early rather than being set anew
+            self._arm(min(self._policy.first_token_timeout_s, self._policy.between_timeout_s))
 
     def wait(self) -> None:
         """Begin to wait under the same limit."""
@@ -222,18 +224,16 @@ class _Watch:
         """Whether the time of the whole call is over by then."""
         return self._clock.time() + seconds >= self._deadline
 
-    def _arm(self) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
+    def _arm(self, limit_s: float) -> None:
         now = self._clock.time()
-        left_s = min((now if self.since is None else self.since) + self._limit_s, self._deadline) - now
+        left_s = min((now if self.since is None else self.since) + limit_s, self._deadline) - now
         self._handle = self._clock.call_later(left_s if left_s > 0 else _SLOW_READER_S, self._look)
 
     def _look(self) -> None:
         now = self._clock.time()
         over = now >= self._deadline
         if self._task is None or self.since is None or not (over or now >= self.since + self._limit_s):
-            self._arm()
+            self._arm(self._limit_s)
             return
         limit_s = self._limit_s
         if over:
