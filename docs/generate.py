@@ -110,7 +110,7 @@ def faults() -> str:
         "# Faults",
         "",
         "What a caller can get instead of an answer: the code, its HTTP status at each door before the first byte (a",
-        "fault after it ends the stream as an exception frame), and the message where the rule has no words of its own.",
+        "later fault ends the stream as an exception frame), and the message where the rule has no words of its own.",
         "",
         *_table(("Fault", *(f"`{service}`" for service in SERVICES), "Message"), rows),
     ]

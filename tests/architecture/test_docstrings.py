@@ -6,12 +6,13 @@ import ast
 import re
 from collections.abc import Iterator
 from inspect import cleandoc
+from pathlib import Path
 
 HEADINGS = ("Shapes", "Units", "Errors", "Source")
 _HEADING = re.compile(r"^([A-Z][A-Za-z]+):(?:\s|$)")
 _SENTENCE = re.compile(r"[.!?:][\"'`)\]]*$")
-_PAGE = re.compile(r"docs/behaviour/[\w-]+\.md")
-_KNOWN = re.compile(r"\((stated|observed|inferred)\b")
+_CITED = re.compile(r"(docs/behaviour/[\w-]+\.md)([^(;:\n]*)")
+_KNOWN = re.compile(r"\([^)]*\b(stated|observed|inferred)\b")
 
 
 def test_every_public_thing_has_a_docstring(package, complain) -> None:
@@ -36,7 +37,7 @@ def test_every_docstring_opens_with_a_sentence(package, complain) -> None:
 def test_every_heading_is_one_of_ours_and_in_order(package, complain) -> None:
     wrong = []
     for source in package:
-        for name, line, text, _ in _documented(source):
+        for name, line, text, _ in list(_documented(source))[1:]:  # a module draws and tells as it likes
             found = list(_headings(text))
             strange = [heading for heading in found if heading not in HEADINGS]
             if strange:
@@ -58,20 +59,42 @@ def test_every_public_function_that_raises_lists_its_errors(package, complain) -
     complain(silent)
 
 
-def test_every_source_points_at_a_page_and_says_how_we_know(package, root, complain) -> None:
-    lost = []
+def test_every_cited_page_and_section_exists(package, root, complain) -> None:
+    lost: dict[str, list[str]] = {}
     for source in package:
         for number, line in enumerate(source.text.splitlines(), 1):
-            lost += [
-                source.at(number, f"{page} does not exist")
-                for page in _PAGE.findall(line)
-                if not (root / page).is_file()
-            ]
-        for name, line, text, _ in _documented(source):
-            block = _block(text, "Source")
-            if _PAGE.search(block) and not _KNOWN.search(block):
-                lost.append(source.at(line, f"the source of {name} does not say (stated), (observed) or (inferred)"))
-    complain(lost)
+            for page, sections in _CITED.findall(line):
+                for missing in _missing(root / page, sections):
+                    lost.setdefault(f"{page}{missing}", []).append(f"{source.name}:{number}")
+    complain(f"{places[0]}: {what} does not exist ({len(places)} citations)" for what, places in lost.items())
+
+
+def test_every_source_says_how_we_know(package, complain) -> None:
+    complain(
+        source.at(line, f"the source of {name} does not say (stated), (observed) or (inferred)")
+        for source in package
+        for name, line, text, _ in _documented(source)
+        if _CITED.search(block := _block(text, "Source")) and not _KNOWN.search(block)
+    )
+
+
+def _missing(page: Path, sections: str) -> Iterator[str]:
+    """What of a citation leads nowhere: "" for the page, " 4.1" for a section, by number or by title."""
+    if not page.is_file():
+        yield ""
+        return
+    headings = re.findall(r"^#+ +(.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    for section in re.split(r",| and ", sections):
+        wanted = section.strip(' .`"')
+        if wanted and ".md" not in wanted and not any(_is_section(heading, wanted) for heading in headings):
+            yield f" {wanted}"
+
+
+def _is_section(heading: str, wanted: str) -> bool:
+    number, _, title = heading.partition(" ")
+    if wanted[0].isdigit():
+        return number.rstrip(".") == wanted
+    return wanted.lower() in (title.lower(), heading.lower())
 
 
 def _documented(source) -> Iterator[tuple[str, int, str, ast.AST]]:

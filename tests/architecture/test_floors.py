@@ -26,6 +26,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "uvicorn": ("cli",),
     "uvloop": ("cli",),
     "yaml": ("tools", "storage"),
+    "yarl": ("models.providers.openai", "tools.executors"),
 }
 
 
