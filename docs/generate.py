@@ -210,6 +210,8 @@ def _options(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str, str]]:
             name = " ".join(action.option_strings) or action.metavar or action.dest
             shown = action.default not in (None, False, argparse.SUPPRESS)
             meaning = (action.help or "") % {"default": action.default, "prog": parser.prog}
+            if action.choices:
+                meaning = f"{meaning} (one of {', '.join(map(str, action.choices))})".strip()
             yield f"`{name}`", f"`{action.default}`" if shown else "", meaning
 
 
