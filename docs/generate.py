@@ -211,7 +211,7 @@ def _options(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str, str]]:
             shown = action.default not in (None, False, argparse.SUPPRESS)
             meaning = (action.help or "") % {"default": action.default, "prog": parser.prog}
             if action.choices:
-                meaning = f"{meaning} (one of {', '.join(map(str, action.choices))})".strip()
+                meaning = "; ".join(filter(None, [meaning, f"one of {', '.join(map(str, action.choices))}"]))
             yield f"`{name}`", f"`{action.default}`" if shown else "", meaning
 
 

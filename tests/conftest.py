@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-BLOCKED_S = 1.0
+BLOCKED_S = 1.5
 """How long one callback may hold an event loop. Generous, because a test machine is often busy."""
 
 _FROM_OUTSIDE = ("AWS_", "OUTCROP_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")

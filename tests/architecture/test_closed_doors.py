@@ -32,7 +32,7 @@ def test_clients_find_credentials_that_open_nothing() -> None:
 
 
 def test_a_test_that_blocks_its_event_loop_fails(pytester: pytest.Pytester, root: Path) -> None:
-    pytester.makeconftest((root / "tests" / "conftest.py").read_text().replace("BLOCKED_S = 1.0", "BLOCKED_S = 0.05"))
+    pytester.makeconftest((root / "tests" / "conftest.py").read_text().replace("BLOCKED_S = 1.5", "BLOCKED_S = 0.05"))
     pytester.makepyfile(
         """
         import asyncio, time

@@ -12,8 +12,16 @@ from pathlib import Path
 LIBRARIES: dict[str, tuple[str, ...]] = {
     "aiohttp": ("models.providers.openai", "tools.executors"),
     "alembic": ("storage",),
-    "boto3": ("models.providers", "tools.executors.aws_lambda", "client", "testing", "cli"),
-    "botocore": ("wire", "models.providers", "tools.executors.aws_lambda", "client", "testing", "cli"),
+    "boto3": ("models.providers", "tools.bindings", "tools.executors.aws_lambda", "client", "testing", "cli"),
+    "botocore": (
+        "wire",
+        "models.providers",
+        "tools.bindings",
+        "tools.executors.aws_lambda",
+        "client",
+        "testing",
+        "cli",
+    ),
     "jsonschema_rs": ("wire", "tools"),
     "openapi_spec_validator": ("tools.openapi",),
     "opentelemetry": ("telemetry.spans",),
