@@ -43,19 +43,11 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _upgrade(connection: Connection) -> None:
+    # Imported here: most starts find the tables current and need none of it.
+    from alembic import command
     from alembic.config import Config
-    from alembic.runtime.environment import EnvironmentContext
-    from alembic.script import ScriptDirectory
 
-    config = Config()
+    config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(REVISIONS.parent))
     config.set_main_option("path_separator", "os")
-    scripts = ScriptDirectory.from_config(config)
-
-    def steps(revision: object, _context: object) -> list[object]:
-        return list(scripts._upgrade_revs(HEAD, revision))  # type: ignore
-
-    with EnvironmentContext(config, scripts, fn=steps) as environment:
-        environment.configure(connection=connection)
-        with environment.begin_transaction():
-            environment.run_migrations()
+    command.upgrade(config, HEAD)
