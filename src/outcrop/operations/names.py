@@ -39,10 +39,10 @@ def alias(docs: DocumentTransaction, agent_id: str, id_or_name: str) -> Record:
     Shapes: agent_id is an id, as `agent_id` gives it, not a name.
     Errors: ResourceNotFoundException where the agent has no such alias.
     """
-    record = docs.get("agent-alias", f"{agent_id}/{id_or_name}")
-    if record is None and id_or_name == TEST_ALIAS_ID:
+    if id_or_name == TEST_ALIAS_ID:
         return test_alias(agent(docs, agent_id))
-    record = record or docs.named("agent-alias", id_or_name, parent=agent_id)
+    found = docs.get("agent-alias", f"{agent_id}/{id_or_name}")
+    record = found or docs.named("agent-alias", id_or_name, parent=agent_id)
     if record is None and id_or_name == TEST_ALIAS_NAME:
         return test_alias(agent(docs, agent_id))
     if record is None:

@@ -16,7 +16,7 @@ from outcrop.ids import request_id
 from outcrop.operations.context import Context
 from outcrop.operations.registry import load
 from outcrop.storage.database import METADATA, Database
-from outcrop.storage.documents import Documents
+from outcrop.storage.documents import Documents, DocumentTransaction
 from outcrop.tools.base import ToolUnreachable
 
 Call = Callable[..., Awaitable[dict[str, Any]]]
@@ -49,19 +49,30 @@ paths:
 """
 
 
+class InterruptedDocuments(Documents):
+    """Documents that somebody else changes right after they were read, once for each interruption."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.interruptions: list[Callable[[], Awaitable[object]]] = []
+
+    async def read(self, work: Callable[[DocumentTransaction], Any]) -> Any:
+        value = await super().read(work)
+        if self.interruptions:
+            await self.interruptions.pop(0)()
+        return value
+
+
 @dataclass
 class FakeEngine:
     """What the control plane needs of an engine."""
 
     database: Database
-    documents: Documents
+    documents: InterruptedDocuments
     clock: StillClock = field(default_factory=StillClock)
     buckets: dict[tuple[str, str], bytes] = field(default_factory=dict)
-    on_read: Callable[[], Awaitable[None]] | None = None
 
     async def bucket_object(self, bucket: str, key: str) -> bytes:
-        if self.on_read is not None:
-            await self.on_read()
         if (bucket, key) not in self.buckets:
             raise ToolUnreachable(f"no bucket is bound to '{bucket}'")
         return self.buckets[bucket, key]
@@ -94,7 +105,7 @@ def engine() -> Iterator[FakeEngine]:
     database = Database("sqlite:///:memory:")
     METADATA.create_all(database.engine)
     database.open()
-    yield FakeEngine(database, Documents(database))
+    yield FakeEngine(database, InterruptedDocuments(database))
     database.close()
 
 

@@ -84,6 +84,14 @@ async def test_names_are_unique_within_an_agent_only(
     await add_group((await create_agent("other"))["agentId"], "one")
 
 
+async def test_an_agent_has_one_group_of_each_signature(agent_id: str, add_group: Call, on: Call) -> None:
+    group = await add_group(agent_id, "ask", **USER_INPUT)
+    with pytest.raises(ConflictException, match=r"AMAZON\.UserInput"):
+        await add_group(agent_id, "ask-again", **USER_INPUT)
+    await add_group(agent_id, "code", **{**USER_INPUT, "parentActionGroupSignature": "AMAZON.CodeInterpreter"})
+    await on("UpdateAgentActionGroup", group, actionGroupName="ask", parentActionGroupSignature="AMAZON.UserInput")
+
+
 async def test_an_enabled_group_is_disabled_before_it_is_deleted(agent_id: str, add_group: Call, on: Call) -> None:
     enabled = await add_group(agent_id, "enabled")
     disabled = await add_group(agent_id, "disabled", actionGroupState="DISABLED")
@@ -220,15 +228,12 @@ async def test_a_repeated_creation_is_answered_without_reading_the_bucket_again(
     assert await add_group(agent_id, **ask) == first
 
 
-async def test_an_agent_deleted_while_its_schema_is_read_gets_no_group(
+async def test_an_agent_deleted_while_its_schema_is_checked_gets_no_group(
     call: Call, engine: Any, agent_id: str, add_group: Call, openapi: str
 ) -> None:
-    async def delete() -> None:
-        await call("DeleteAgent", agentId=agent_id)
-
-    engine.buckets["schemas", "stock.yaml"] = openapi.encode()
-    engine.on_read = delete
+    engine.documents.interruptions.append(lambda: call("DeleteAgent", agentId=agent_id))
     with pytest.raises(ResourceNotFoundException):
-        await add_group(agent_id, functionSchema=None, apiSchema=S3)
+        await add_group(agent_id, functionSchema=None, apiSchema={"payload": openapi})
+    assert engine.documents.interruptions == []
     left = await engine.documents.read(lambda docs: docs.list("action-group", parent=f"{agent_id}/DRAFT"))
     assert left == []

@@ -149,19 +149,27 @@ async def test_a_failed_preparation_goes_on_serving_the_last_good_one(
     assert "failureReasons" not in frozen["agentVersion"]
 
 
-async def test_tools_that_collide_fail_the_preparation(call: Call, agent_id: str, add_group: Call) -> None:
-    for name in ("one", "two"):
-        await add_group(
-            agent_id,
-            name,
-            parentActionGroupSignature="AMAZON.UserInput",
-            actionGroupExecutor=None,
-            functionSchema=None,
-        )
+async def test_tools_that_collide_fail_the_preparation(
+    call: Call, agent_id: str, add_group: Call, openapi: str
+) -> None:
+    for group, operation in (("stock", "_check"), ("stock_", "check")):
+        api = {"payload": openapi.replace("checkStock", operation)}
+        await add_group(agent_id, group, functionSchema=None, apiSchema=api)
     await call("PrepareAgent", agentId=agent_id)
     failed = await _get(call, agent_id)
     assert failed["agentStatus"] == "FAILED"
-    assert "user__askuser" in failed["failureReasons"][0]
+    assert "GET__stock___check" in failed["failureReasons"][0]
+
+
+async def test_a_group_that_this_release_lacks_fails_the_preparation_by_name(
+    call: Call, agent_id: str, add_group: Call
+) -> None:
+    built_in = {"parentActionGroupSignature": "AMAZON.CodeInterpreter"}
+    await add_group(agent_id, "code", actionGroupExecutor=None, functionSchema=None, **built_in)
+    await call("PrepareAgent", agentId=agent_id)
+    failed = await _get(call, agent_id)
+    assert failed["agentStatus"] == "FAILED"
+    assert "AMAZON.CodeInterpreter" in failed["failureReasons"][0]
 
 
 @pytest.mark.parametrize("role", ["SUPERVISOR", "SUPERVISOR_ROUTER"])
@@ -177,33 +185,24 @@ async def test_a_supervisor_without_collaborators_cannot_be_prepared(call: Call,
 
 
 async def test_an_edit_during_the_preparation_is_prepared_too(
-    call: Call, agent_id: str, engine: Any, content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    call: Call, agent_id: str, engine: Any, content: dict[str, Any]
 ) -> None:
-    from outcrop.operations.bedrock_agent import agents
-
-    edits = [{**content, "instruction": "A" * 50}, {**content, "instruction": "B" * 50}]
-    check, loop = agents.Toolbox.of, asyncio.get_running_loop()
-
-    class EditedMeanwhile:
-        @staticmethod
-        def of(*asked: Any) -> Any:
-            if edits:
-                edit = call("UpdateAgent", agentId=agent_id, agentName="AX123", **edits.pop(0))
-                asyncio.run_coroutine_threadsafe(edit, loop).result(10)
-            return check(*asked)
-
-    monkeypatch.setattr(agents, "Toolbox", EditedMeanwhile)
+    for instruction in ("A" * 50, "B" * 50):
+        edit = {"agentId": agent_id, "agentName": "AX123", **content, "instruction": instruction}
+        engine.documents.interruptions.append(lambda edit=edit: call("UpdateAgent", **edit))
     await call("PrepareAgent", agentId=agent_id)
+    assert engine.documents.interruptions == []
     assert (await _get(call, agent_id))["agentStatus"] == "PREPARED"
     frozen = await engine.documents.read(lambda docs: docs.get("agent-version", f"{agent_id}/DRAFT"))
     assert frozen["agentVersion"]["instruction"] == "B" * 50
 
 
 async def test_deleting_takes_everything_of_the_agent_along(
-    call: Call, prepared: str, engine: Any, add_group: Call
+    call: Call, prepared: str, engine: Any, add_group: Call, openapi: str
 ) -> None:
-    engine.buckets["schemas", "stock.yaml"] = b"openapi: 3.0.0\ninfo: {title: t, version: '1'}\npaths: {}\n"
-    await add_group(prepared)
+    engine.buckets["schemas", "stock.yaml"] = openapi.encode()
+    api = {"s3": {"s3BucketName": "schemas", "s3ObjectKey": "stock.yaml"}}
+    await add_group(prepared, functionSchema=None, apiSchema=api)
     await call("PrepareAgent", agentId=prepared)
     arn = (await _get(call, prepared))["agentArn"]
     await call("TagResource", resourceArn=arn, tags={"a": "b"})

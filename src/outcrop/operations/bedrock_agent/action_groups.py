@@ -163,9 +163,14 @@ def _content(ask: Record) -> Record:
 
 def _write(docs: DocumentTransaction, agent: Record, group: Record, text: str | None, now: str) -> None:
     parent = f"{agent['agentId']}/{DRAFT}"
-    other = docs.named("action-group", group["actionGroupName"], parent=parent)
-    if other is not None and other["actionGroupId"] != group["actionGroupId"]:
-        raise ConflictException(f"ActionGroup with name {group['actionGroupName']} already exists.")
+    signature = group.get("parentActionSignature")
+    for other in docs.list("action-group", parent=parent):
+        if other["actionGroupId"] == group["actionGroupId"]:
+            continue
+        if other["actionGroupName"] == group["actionGroupName"]:
+            raise ConflictException(f"ActionGroup with name {group['actionGroupName']} already exists.")
+        if signature and other.get("parentActionSignature") == signature:
+            raise ConflictException(f"ActionGroup {other['actionGroupName']} has the signature {signature} already.")
     docs.put("action-group", _id(group), group, parent=parent, name=group["actionGroupName"])
     if text is None:
         docs.delete("schema-text", _id(group))
