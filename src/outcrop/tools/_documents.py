@@ -12,6 +12,7 @@ import json
 from collections.abc import Hashable
 from typing import Any, cast
 
+import orjson
 import yaml
 
 _YAML = cast(Any, yaml)
@@ -33,15 +34,12 @@ def read(text: str) -> Any:
     """
     if len(text.encode(errors="replace")) > MAX_DOCUMENT_BYTES:
         raise Unreadable(f"the document is larger than {MAX_DOCUMENT_BYTES} bytes; split it into several action groups")
-    if not text.lstrip().startswith(("{", "[")):
-        return _yaml(text)
+    values = _values(text)
     try:
-        return _json(text)
-    except json.JSONDecodeError as error:
-        try:
-            return _yaml(text)  # YAML may start with a brace too
-        except Unreadable:
-            raise Unreadable(f"no valid JSON at line {error.lineno}, column {error.colno}: {error.msg}") from error
+        orjson.dumps(values)
+    except orjson.JSONEncodeError as error:
+        raise Unreadable(f"the document holds a value that JSON cannot carry: {error}") from error
+    return values
 
 
 def line_of(text: str, pointer: str) -> int | None:
@@ -75,6 +73,18 @@ def escaped(*steps: object) -> str:
     return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in steps)
 
 
+def _values(text: str) -> Any:
+    if not text.lstrip().startswith(("{", "[")):
+        return _yaml(text)
+    try:
+        return _json(text)
+    except json.JSONDecodeError as error:
+        try:
+            return _yaml(text)  # YAML may start with a brace too
+        except Unreadable:
+            raise Unreadable(f"no valid JSON at line {error.lineno}, column {error.colno}: {error.msg}") from error
+
+
 def _child(node: Any, step: str) -> tuple[Any, Any] | None:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
@@ -89,6 +99,10 @@ def _child(node: Any, step: str) -> tuple[Any, Any] | None:
 def _json(text: str) -> Any:
     try:
         values = json.loads(text, object_pairs_hook=_object)
+    except json.JSONDecodeError:
+        raise
+    except ValueError as error:
+        raise Unreadable(f"no valid JSON: {error}") from error
     except RecursionError as error:
         raise Unreadable(f"the document is nested deeper than {MAX_DEPTH} levels") from error
     _check_size(values)
