@@ -9,7 +9,7 @@ from outcrop.clock import Clock, SystemClock
 from outcrop.config import Config
 from outcrop.models.catalogue import Catalogue
 from outcrop.orchestration.definition import Definitions
-from outcrop.orchestration.performer import Performer
+from outcrop.orchestration.performer import Functions, Models, Performer
 from outcrop.orchestration.turns import Turns
 from outcrop.sessions.journal import Journal
 from outcrop.sessions.state import Sessions
@@ -17,7 +17,8 @@ from outcrop.storage.database import Database, sqlite_url
 from outcrop.storage.documents import Documents
 from outcrop.storage.migrate import migrate
 from outcrop.telemetry.metrics import Metrics
-from outcrop.tools.bindings import Functions, bucket_object
+from outcrop.tools.bindings import Functions as BoundFunctions
+from outcrop.tools.bindings import bucket_object
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +31,23 @@ class Engine:
     documents: Documents
     sessions: Sessions
     turns: Turns
-    models: Catalogue
+    models: Models
     functions: Functions
     metrics: Metrics
     definitions: Definitions = field(default_factory=Definitions)
 
     @classmethod
-    def build(cls, config: Config, clock: Clock | None = None) -> Engine:
+    def build(
+        cls,
+        config: Config,
+        clock: Clock | None = None,
+        *,
+        models: Models | None = None,
+        functions: Functions | None = None,
+    ) -> Engine:
         """An engine on its database, brought to this release's tables; `close` gives everything back.
 
+        Shapes: models and functions take the place of the configuration's bindings where they are given.
         Errors: ConfigMistake; DatabaseTooNew; OSError when the data folder cannot be made.
         """
         clock = clock or SystemClock()
@@ -49,7 +58,9 @@ class Engine:
         database = Database(url, synchronous=settings.synchronous)
         migrate(database)
         database.open()
-        models, functions, metrics = Catalogue(config), Functions(config.functions, config.root), Metrics()
+        models = models or Catalogue(config)
+        functions = functions or BoundFunctions(config.functions, config.root)
+        metrics = Metrics()
         performer = Performer(models, functions, clock, preamble_hold=config.turns.preamble_hold_chars)
         return cls(
             config=config,
@@ -66,7 +77,7 @@ class Engine:
     async def bucket_object(self, bucket: str, key: str) -> bytes:
         """An object of a bound bucket.
 
-        Errors: ToolUnreachable naming the bucket and the key.
+        Errors: ObjectUnreadable naming the bucket and the key.
         """
         return await bucket_object(self.config.buckets, self.config.root, bucket, key)
 

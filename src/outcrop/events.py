@@ -55,7 +55,7 @@ class ModelAnswered:
 class ActionReturned:
     """One action was carried out. `call` is the trace's actionGroupInvocationInput.
 
-    Shapes: kind is result (an answer, good or bad), or reprompt (a problem the model shall mend).
+    Shapes: kind is result (an answer), reprompt (a problem the model shall mend), or failure (the turn fails by it).
     """
 
     iteration: int
@@ -64,9 +64,8 @@ class ActionReturned:
     tool: str
     call: Mapping[str, Any] | None
     text: str
-    kind: Literal["result", "reprompt"]
+    kind: Literal["result", "reprompt", "failure"]
     source: Literal["ACTION_GROUP", "PARSER"]
-    resumed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

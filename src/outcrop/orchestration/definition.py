@@ -98,14 +98,15 @@ class Definitions:
 def define(record: Mapping[str, Any]) -> Definition:
     """A definition from its journalled record.
 
-    Shapes: record is {"identity": {...}, "agent": agentVersion-shaped dict, "actionGroups": [agentActionGroup, ...]}.
+    Shapes: record is {"identity": {...}, "agent": agentVersion-shaped dict, "actionGroups": [agentActionGroup, ...]};
+            a group whose schema lies in a bucket carries its text as "schemaText".
     Errors: NotYetSupported; SchemaMistake where an action group cannot be read.
     """
     agent: Mapping[str, Any] = record["agent"]
     _refuse_what_is_missing(agent)
     stage = _orchestration_stage(agent)
     # With DEFAULT, clients send back the defaults that they read; those count for nothing.
-    override = stage if stage.get("promptCreationMode") == "OVERRIDDEN" else {}
+    override: Mapping[str, Any] = stage if stage.get("promptCreationMode") == "OVERRIDDEN" else {}
     sampling: Mapping[str, Any] = override.get("inferenceConfiguration", {})
     bare = stage.get("promptState", "ENABLED") == "DISABLED"
     return Definition(
@@ -114,7 +115,7 @@ def define(record: Mapping[str, Any]) -> Definition:
         foundation_model=override.get("foundationModel") or agent.get("foundationModel", ""),
         instruction="" if bare else agent.get("instruction", ""),
         template=override.get("basePromptTemplate", ""),
-        toolbox=Toolbox.of(() if bare else record["actionGroups"]),
+        toolbox=_toolbox(() if bare else record["actionGroups"]),
         inference=_inference(sampling),
         shown_inference={**DEFAULT_INFERENCE, **sampling},
         overrides_inference=bool(sampling),
@@ -196,6 +197,11 @@ def _orchestration_stage(agent: Mapping[str, Any]) -> Mapping[str, Any]:
         if config.get("promptType") == "ORCHESTRATION":
             return config
     return {}
+
+
+def _toolbox(groups: Sequence[Mapping[str, Any]]) -> Toolbox:
+    read = {group["actionGroupName"]: group["schemaText"] for group in groups if "schemaText" in group}
+    return Toolbox.of(groups, read)
 
 
 def _inference(override: Mapping[str, Any]) -> InferenceConfig:

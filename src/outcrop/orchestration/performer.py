@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from outcrop.clock import Clock
 from outcrop.config import ConfigMistake
@@ -62,6 +62,11 @@ Settle = Callable[[int, CallResult], Awaitable[None]]
 
 LOG = logging.getLogger("outcrop.turns")
 
+_KINDS: Mapping[str, Literal["reprompt", "failure"]] = {
+    "reprompt": "reprompt",
+    "rejected": "reprompt",
+    "failure": "failure",
+}
 _FAILED_RESPONSE = "Received failed response from API execution. Retry the request later."
 _THROTTLED = (
     "Your request rate is too high. Reduce the frequency of requests. "
@@ -82,12 +87,20 @@ class Models(Protocol):
         """The provider bound to a model id."""
         ...
 
+    async def close(self) -> None:
+        """Close all providers."""
+        ...
+
 
 class Functions(Protocol):
     """Who carries out an action-group function."""
 
     def executor_for(self, lambda_arn: str) -> Executor:
         """The executor bound to a function."""
+        ...
+
+    async def close(self) -> None:
+        """Close all executors."""
         ...
 
 
@@ -256,8 +269,9 @@ def _request(turn: Turn) -> ConverseRequest:
         }
         system = overridden_system(definition.template, values)
     else:
-        may_ask = definition.toolbox.find("user__askuser") is not None
-        system = orchestration_system(definition.instruction, has_tools=bool(tools), may_ask=may_ask)
+        system = orchestration_system(
+            definition.instruction, has_tools=bool(tools), may_ask=definition.toolbox.may_ask_user
+        )
     return ConverseRequest(
         model_id=definition.foundation_model,
         messages=turn.conversation(),
@@ -337,6 +351,6 @@ def _returned(iteration: int, call: PlannedCall, result: CallResult, turn: Turn)
         tool=call.name,
         call=shown,
         text=result.text,
-        kind="reprompt" if result.state in ("reprompt", "rejected") else "result",
+        kind=_KINDS.get(result.state, "result"),
         source="PARSER" if result.state == "rejected" else "ACTION_GROUP",
     )

@@ -64,12 +64,14 @@ async def run(
     Errors: what the journal raises; failures of models and tools are outcomes, not errors.
     """
     unwritten: list[Conclusion] = []
+    known: Mapping[int, CallResult]
     while True:
         if pending is not None:
             step, known = pending.step, pending.known
             pending = None
         else:
-            step, known = await strategy.next(turn), {}
+            step = await strategy.next(turn)
+            known = {}
             if isinstance(step, (Finish, Fail)):
                 return Ended(step, unwritten)
             await journal.advance(turn.id, unwritten, intents(step, turn.ordinal), clock.now(), opening)

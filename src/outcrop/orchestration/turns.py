@@ -292,6 +292,6 @@ def _supplied(step: CallTools, branch: int, result: CallResult) -> ActionReturne
         tool=step.calls[branch].name,
         call=None,
         text=result.text,
-        kind="reprompt" if result.state == "reprompt" else "result",
+        kind="reprompt" if result.state == "reprompt" else "failure" if result.state == "failure" else "result",
         source="ACTION_GROUP",
     )

@@ -111,6 +111,8 @@ class TraceReader:
         trace_id = self._id(event.iteration)
         if event.call is not None:
             yield {"invocationInput": self._invocation(event.iteration, event.call)}
+        if event.kind == "failure":
+            return
         if event.kind == "reprompt":
             reprompt = {"source": event.source, "text": event.text}
             yield {"observation": {"repromptResponse": reprompt, "traceId": trace_id, "type": "REPROMPT"}}

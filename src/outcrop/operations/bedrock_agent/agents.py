@@ -227,7 +227,7 @@ def _must_be_free(docs: DocumentTransaction, name: str, agent_id: str) -> None:
 
 
 def _check(ask: Record) -> None:
-    """The rules between members, docs/behaviour/control-plane.md 4 and 6."""
+    """The rules between members, docs/behaviour/control-plane.md 4 and 4.1."""
     if ask.get("orchestrationType") == "CUSTOM_ORCHESTRATION" and not ask.get("customOrchestration", {}).get(
         "executor"
     ):
@@ -241,7 +241,7 @@ def _check(ask: Record) -> None:
 def _check_prompts(override: dict[str, Any]) -> None:
     stages: list[dict[str, Any]] = override.get("promptConfigurations") or []
     member = "promptOverrideConfiguration"
-    for stage, times in Counter(stage.get("promptType") for stage in stages).items():
+    for stage, times in Counter(stage["promptType"] for stage in stages if "promptType" in stage).items():
         if times > 1:
             raise resource.invalid(member, f"promptConfigurations holds {times} entries for promptType {stage}.")
     for stage in stages:

@@ -10,7 +10,8 @@ from outcrop.operations.context import Context
 from outcrop.operations.conversations import Invocation, converse
 from outcrop.operations.registry import Stream, operation
 from outcrop.orchestration.definition import Definition, NotYetSupported, define, inline
-from outcrop.tools.base import SchemaMistake, ToolUnreachable
+from outcrop.tools.base import SchemaMistake
+from outcrop.tools.bindings import ObjectUnreadable
 
 
 @operation("InvokeInlineAgent")
@@ -52,6 +53,6 @@ async def _with_schema(context: Context, group: dict[str, Any]) -> dict[str, Any
         return group
     try:
         text = await context.engine.bucket_object(place["s3BucketName"], place["s3ObjectKey"])
-    except ToolUnreachable as error:
+    except ObjectUnreadable as error:
         raise ValidationException(f"actionGroups: {error}") from error
     return {**group, "schemaText": text.decode(errors="replace")}

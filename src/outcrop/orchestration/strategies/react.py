@@ -27,6 +27,7 @@ from outcrop.orchestration.turn import (
 )
 from outcrop.prompts.parsers import split
 from outcrop.tools.base import Tool
+from outcrop.tools.toolbox import accept, problem_with
 
 CANNED = "Sorry, I am unable to assist you with this request."
 UNREADABLE = "LLM prediction format incorrect"
@@ -99,11 +100,10 @@ def _planned(definition: Definition, use: ToolUse) -> PlannedCall:
     if tool is None:
         known = ", ".join(spec["name"] for spec in toolbox.specs)
         return _rejected(use, f"There is no tool named {use['name']}. The tools are: {known}.")
-    problem = toolbox.problem_with(tool, use["input"])
+    problem = problem_with(tool, use["input"])
     if problem is not None:
         return _rejected(use, problem)
-    accepted = toolbox.accept(tool, use["input"])
-    return PlannedCall(use["toolUseId"], use["name"], accepted, _disposition(tool))
+    return PlannedCall(use["toolUseId"], use["name"], accept(tool, use["input"]), _disposition(tool))
 
 
 def _disposition(tool: Tool) -> Disposition:
