@@ -63,6 +63,14 @@ async def test_lists_begin_with_the_last_changed_and_number_the_changes(document
     assert await documents.read(lambda docs: docs.list("k", parent="q")) == [{"id": "other"}]
 
 
+async def test_the_number_of_a_document_s_last_change_grows_with_each(documents: Documents) -> None:
+    numbers: list[int | None] = [await documents.read(lambda docs: docs.changed("k", "a"))]
+    for _ in range(2):
+        await documents.write(lambda docs: docs.put("k", "a", {}, parent="p"))
+        numbers.append(await documents.read(lambda docs: docs.changed("k", "a")))
+    assert numbers == [None, 1, 2]
+
+
 async def test_deleting_says_whether_there_was_anything(documents: Documents) -> None:
     await documents.write(lambda docs: docs.put("k", "a", {}))
     assert await documents.write(lambda docs: docs.delete("k", "a")) is True
