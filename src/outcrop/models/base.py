@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypedDict
+from typing import Any, Protocol, TypedDict, cast
 
 import orjson
 
 from outcrop.errors import RoomError
-from outcrop.messages import ContentBlock, Message, ToolSpec, Usage
+from outcrop.messages import ContentBlock, Message, ToolSpec, ToolUse, Usage
 
 
 class InferenceConfig(TypedDict, total=False):
@@ -211,8 +211,9 @@ class Folder:
                 if text:
                     content.append({"text": text})
             elif kind == "toolUse":
-                use = {"toolUseId": head["toolUseId"], "name": head["name"], "input": _input(head["name"], text)}
-                content.append({"toolUse": use})  # type: ignore[typeddict-item]
+                name = str(head["name"])
+                use = ToolUse(toolUseId=str(head["toolUseId"]), name=name, input=_input(name, text))
+                content.append({"toolUse": use})
             elif text:
                 content.append({"reasoningContent": {"reasoningText": {"text": text, **head}}})
             elif head:
@@ -243,7 +244,7 @@ def _input(name: str, text: str) -> dict[str, Any]:
         raise ToolInputMalformed(f"the input of tool {name} is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise ToolInputMalformed(f"the input of tool {name} is not a JSON object")
-    return value  # type: ignore[return-value]
+    return cast(dict[str, Any], value)
 
 
 _CHARACTERS_PER_TOKEN = 4

@@ -128,6 +128,7 @@ def stored(version: Mapping[str, Any], alias_id: str, alias_arn: str) -> dict[st
     """The record of a stored agent's version.
 
     Shapes: version is the document {"agentVersion", "actionGroups", ...} that PrepareAgent and aliases cut.
+    Errors: NotYetSupported when it has knowledge bases.
     """
     agent: Mapping[str, Any] = version["agentVersion"]
     identity = {

@@ -20,7 +20,7 @@ _THINKING = re.compile(r"<thinking>.*?(</thinking>|\Z)\s*", re.DOTALL)
 def conversation(session: Session, opening: Opening) -> list[Message]:
     """The messages before a turn: the caller's seed, then as many earlier turns as the caller wants.
 
-    Source: docs/behaviour/invoke-agent.md Sessions (stated; 0 turns is inferred)
+    Source: docs/behaviour/invoke-agent.md 5 (stated; 0 turns is inferred)
     """
     turns = session.history
     if opening.previous_turns is not None:

@@ -132,6 +132,7 @@ class Performer:
 
         Shapes: `known` are results of branches that were done before; `settle` records one branch of
                 several as soon as it is done.
+        Errors: AssertionError for a step that ends a turn; failures of rooms are outcomes.
         """
         match step:
             case CallModel():

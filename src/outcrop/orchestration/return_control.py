@@ -64,7 +64,7 @@ def brought(
 
     Shapes: members are sessionState.returnControlInvocationResults.
     Errors: ResultsMistaken when a call is not answered, an answer fits no call, or a confirmation is missing.
-    Source: docs/behaviour/invoke-agent.md Return of control (inferred)
+    Source: docs/behaviour/invoke-agent.md 3.1 (inferred)
     """
     open_branches = [branch for branch in range(len(step.calls)) if branch not in known]
     results: dict[int, CallResult] = {}

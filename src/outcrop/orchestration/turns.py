@@ -158,7 +158,7 @@ class Turns:
         """End a turn that its caller no longer wants; what was done so far stays in the session's history.
 
         Shapes: the session with the left turn's messages appended.
-        Source: docs/behaviour/invoke-agent.md Return of control (inferred)
+        Source: docs/behaviour/invoke-agent.md 3.1 (inferred)
         """
         now = self._clock.now()
         turn, unfinished = self._rebuild(session, open_turn, stream_answer=False)

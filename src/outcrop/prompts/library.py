@@ -36,7 +36,7 @@ _MAY_ASK = (
 def orchestration_system(instruction: str, *, has_tools: bool, may_ask: bool) -> str:
     """The system prompt of the default orchestration.
 
-    Source: docs/behaviour/invoke-agent.md Prompt (inferred)
+    Source: docs/behaviour/invoke-agent.md 10 (inferred)
     """
     if not has_tools:
         return instruction
@@ -53,7 +53,7 @@ def overridden_system(template: str, values: Mapping[str, str]) -> str:
             Placeholders without a value that stand for guidelines become empty; unknown ones stay.
             The template's own messages are not used: conversation and tool calls travel natively.
     Errors: TemplateMistake.
-    Source: docs/behaviour/invoke-agent.md Prompt (stated; which parts are used is inferred)
+    Source: docs/behaviour/invoke-agent.md 10 (stated; which parts are used is inferred)
     """
 
     def fill(match: re.Match[str]) -> str:

@@ -30,7 +30,7 @@ def split(text: str) -> Spoken:
     """Thinking and answer of a whole reply; without tags all of it is the answer.
 
     Shapes: an end tag may be missing, since a stop sequence cuts it off.
-    Source: docs/behaviour/invoke-agent.md Replies (stated)
+    Source: docs/behaviour/invoke-agent.md 10 (stated)
     """
     if "<" not in text:
         return Spoken("", text.strip())

@@ -34,7 +34,7 @@ class TraceReader:
     Shapes: envelope holds agentId, agentAliasId, agentVersion (absent for inline agents), callerChain and sessionId;
             request is the UUID that prefixes every trace id. Iterations are counted from the first one seen, so a
             resumed turn starts again at 0.
-    Source: docs/behaviour/traces.md (observed; numbering after a resumption inferred)
+    Source: docs/behaviour/traces.md 1, 2, 3 (observed; numbering after a resumption inferred)
     """
 
     def __init__(self, envelope: Mapping[str, Any], request: str) -> None:
@@ -152,7 +152,7 @@ def prompt_text(system: str, messages: Sequence[Message]) -> str:
     """The whole prompt as the trace's one string: {"system", "messages": [{"content", "role"}]}.
 
     Shapes: each `content` is a JSON string of the message's content blocks.
-    Source: docs/behaviour/traces.md Prompt (outer form observed, JSON content inferred)
+    Source: docs/behaviour/traces.md 4 (outer form observed, JSON content inferred)
     """
     told = [{"content": orjson.dumps(message["content"]).decode(), "role": message["role"]} for message in messages]
     return orjson.dumps({"system": system, "messages": told}).decode()

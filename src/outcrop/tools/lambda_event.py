@@ -101,7 +101,7 @@ def action_invocation_type(call: ToolCall) -> Literal["RESULT", "USER_CONFIRMATI
 def trace_input(call: ToolCall, invocation_id: str = "") -> dict[str, Any]:
     """The trace's `actionGroupInvocationInput`; invocation_id is set where control is returned.
 
-    Source: docs/behaviour/traces.md 4.5 (observed; the verb's case inferred).
+    Source: docs/behaviour/traces.md 4 (observed; the verb's case inferred).
     """
     tool = call.tool
     told: dict[str, Any] = {"actionGroupName": tool.action_group, "executionType": tool.execution}

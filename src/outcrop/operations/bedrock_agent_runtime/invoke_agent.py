@@ -21,7 +21,7 @@ async def invoke_agent(context: Context, ask: dict[str, Any]) -> Stream:
 
     Errors: ResourceNotFoundException; ValidationException when the agent or alias cannot serve; ConflictException
             when the session is busy; NotImplementedException.
-    Source: docs/behaviour/invoke-agent.md
+    Source: docs/behaviour/invoke-agent.md 2, 4 (stated, observed, inferred: the page says which)
     """
     definition = await _definition(context, ask["agentId"], ask["agentAliasId"])
     who = definition.identity
@@ -68,7 +68,7 @@ def _serving_version(alias: Record) -> str:
     """The version that an alias routes to.
 
     Errors: ValidationException when the alias is not open for calls.
-    Source: docs/behaviour/invoke-agent.md Errors (inferred)
+    Source: docs/behaviour/invoke-agent.md 8 (inferred)
     """
     status = alias["agentAliasStatus"]
     if status != "PREPARED":

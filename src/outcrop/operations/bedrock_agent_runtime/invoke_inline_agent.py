@@ -19,7 +19,7 @@ async def invoke_inline_agent(context: Context, ask: dict[str, Any]) -> Stream:
     """The stream of one turn of an agent that is defined by the call itself.
 
     Errors: ValidationException naming the member; ConflictException when the session is busy; NotImplementedException.
-    Source: docs/behaviour/invoke-agent.md Inline agents
+    Source: docs/behaviour/invoke-agent.md 9 (stated, observed, inferred: the page says which)
     """
     groups = [await _with_schema(context, group) for group in ask.get("actionGroups", ())]
     arn = context.arn(f"agent-alias/{INLINE_AGENT}/{TEST_ALIAS_ID}")
