@@ -86,7 +86,7 @@ class Router:
         if routes is None:
             raise UnknownOperationException(f"No operation has this method and path: {method} {raw_path[:256]}")
         decoded = [_decode(value) if "%" in value else value for value in values]
-        route = routes[0] if len(routes) == 1 else _owner(routes, decoded[0])
+        route = routes[0] if len(routes) == 1 else _owner(routes, decoded[0] if decoded else "")
         return Match(route.service, route.operation, dict(zip(route.labels, decoded, strict=True)))
 
 

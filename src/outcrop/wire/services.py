@@ -69,10 +69,9 @@ def _patch(description: dict[str, Any], traits: dict[str, dict[str, Any]]) -> No
     shapes: dict[str, dict[str, Any]] = description["shapes"]
     for shape, replaced in traits.items():
         shapes[shape].update(replaced)
-    for member, shape in PATH_PATCHES.items():
-        shapes[f"{member}OrName"] = shape
+    shapes.update({f"{name}OrName": shape for name, shape in PATH_PATCHES.items()})
     for operation in description["operations"].values():
         members: dict[str, dict[str, Any]] = shapes[operation["input"]["shape"]]["members"]
-        for member in PATH_PATCHES.keys() & members.keys():
-            if members[member].get("location") == "uri":
-                members[member]["shape"] = f"{member}OrName"
+        for name, member in members.items():
+            if name in PATH_PATCHES and member.get("location") == "uri":
+                member["shape"] = f"{name}OrName"
