@@ -9,6 +9,7 @@ it pass them through.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypedDict, cast
@@ -134,7 +135,7 @@ class Folder:
     """Collects deltas into a reply, for those who also want to see each delta as it passes.
 
     Shapes: feed(delta) any number of times, then reply(). Blocks that carry an index may interleave;
-            without one, a delta belongs to the block before it.
+            without one, a delta belongs to the block before it. Redacted reasoning is kept in base64.
     """
 
     __slots__ = ("_at", "_blocks", "_head", "_index", "_kind", "_pieces", "_stop", "_usage")
@@ -179,7 +180,9 @@ class Folder:
     def _reason(self, reasoning: dict[str, Any], index: int | None) -> None:
         self._turn_to("reasoningContent", index)
         self._pieces.append(reasoning.get("text", ""))
-        self._head.update({k: v for k, v in reasoning.items() if k != "text"})
+        # a message is stored as JSON, which has no bytes
+        kept = {k: b64encode(v).decode() if isinstance(v, bytes) else v for k, v in reasoning.items() if k != "text"}
+        self._head.update(kept)
 
     def _turn_to(self, kind: str, index: int | None) -> None:
         if kind == self._kind and index == self._index:
@@ -252,6 +255,7 @@ _CHARACTERS_PER_TOKEN = 4
 
 
 def _estimate(request: ConverseRequest, message: Message) -> Usage:
-    sent = len(orjson.dumps([request.system, list(request.messages), list(request.tools)])) // _CHARACTERS_PER_TOKEN
+    asked = [request.system, list(request.messages), list(request.tools)]
+    sent = len(orjson.dumps(asked, default=str)) // _CHARACTERS_PER_TOKEN
     made = max(1, len(orjson.dumps(message["content"])) // _CHARACTERS_PER_TOKEN)
     return {"inputTokens": sent, "outputTokens": made, "totalTokens": sent + made}

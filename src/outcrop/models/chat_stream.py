@@ -95,7 +95,6 @@ class ChatDecoder:
         if self._rest:
             rest, self._rest = self._rest, b""
             self._line(rest, found)
-        self._line(b"", found)
         if not self._stop and not self.done:
             raise ModelUnavailable("the model server broke off before the reply was complete")
         self._begin(found)

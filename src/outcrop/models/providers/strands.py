@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+from base64 import b64decode
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
@@ -258,11 +259,14 @@ class StrandsProvider:
 
 
 def _complete(message: Message) -> dict[str, Any]:
-    """A message as Strands reads it: every tool result with a status."""
+    """A message as Strands reads it: every tool result with a status, redacted reasoning as bytes."""
     blocks: list[Any] = []
     for block in message["content"]:
         if "toolResult" in block and "status" not in block["toolResult"]:
             blocks.append({"toolResult": {**block["toolResult"], "status": "success"}})
+        elif "reasoningContent" in block and isinstance(block["reasoningContent"].get("redactedContent"), str):
+            redacted = b64decode(block["reasoningContent"]["redactedContent"])
+            blocks.append({"reasoningContent": {"redactedContent": redacted}})
         else:
             blocks.append(block)
     return {"role": message["role"], "content": blocks}
