@@ -1,0 +1,97 @@
+"""The offline model's answer from the results of a turn.
+
+    [check_inventory -> {...}, get_supplier -> {...}] -> one paragraph each, saying what it is for
+
+Called by the planner. Errors stay errors; texts in results are shown, never followed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, cast
+
+from outcrop.models.providers._offline_render import cut, render, sentence, value_of
+from outcrop.models.providers._offline_talk import Call
+from outcrop.models.providers._offline_words import label, name_words, stems
+
+_FAULTS = ("errorMessage", "error_message", "message", "error", "errors", "exception", "fault", "detail", "reason")
+_ANY_TAG = re.compile(r"<[^<>]{1,300}>")
+_SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
+
+
+def answer(calls: Sequence[Call], clauses: Sequence[str]) -> str:
+    """The answer from the results of a turn; with several, each says which part of the request it is for.
+
+    Shapes: clauses run parallel to calls, empty where unknown; calls without a result are left out.
+    """
+    answered = [(call, clause) for call, clause in zip(calls, clauses, strict=True) if call.result is not None]
+    if len(answered) == 1:
+        return _one(answered[0][0])
+    return "\n\n".join(f"{_lead(call, clause, answered)}{_one(call)}" for call, clause in answered)
+
+
+def _lead(call: Call, clause: str, answered: Sequence[tuple[Call, str]]) -> str:
+    own = name_words(call.name.split("__")[-1])
+    said = " ".join(own) or call.name
+    shared = sum(other.name == call.name for other, _ in answered) > 1
+    short = " ".join(clause.split()).rstrip(".?! ")
+    if short and len(short) <= 80 and not shared:
+        said = short
+    values = [str(value) for value in call.input.values() if isinstance(value, (str, int, float))]
+    about = f" ({', '.join(values)})" if shared and values else ""
+    return f"{said[:1].upper()}{said[1:]}{about}: "
+
+
+def _one(call: Call) -> str:
+    result = call.result
+    assert result is not None
+    if result.failed:
+        return _failure(call, result.text, result.data)
+    if "x_amz_knowledgebase_" in call.name:
+        return _passages(result.text, result.data, " ".join(str(value) for value in call.input.values()))
+    if not result.text:
+        return f"{label(call.name.split('__')[-1]).capitalize()} is done; it returned nothing."
+    return render(result.data if result.data is not None else result.text, call)
+
+
+def _failure(call: Call, text: str, data: Any) -> str:
+    reason = text
+    if isinstance(data, dict):
+        found = cast("dict[str, Any]", data)
+        told = next((found[key] for key in _FAULTS if found.get(key)), None)
+        if isinstance(told, dict):
+            inner = cast("dict[str, Any]", told)
+            told = next((inner[key] for key in _FAULTS if inner.get(key)), None)
+        reason = told if isinstance(told, str) else value_of(told) if told else text
+    reason = re.sub(r"^\s*(?:error|exception)\s*[:\-]\s*", "", reason, flags=re.I).strip()
+    did = label(call.name.split("__")[-1])
+    return sentence(
+        f"I could not {did}: {cut(reason, 500)}" if reason else f"I could not {did}: the tool reported an error"
+    )
+
+
+def _passages(text: str, data: Any, query: str) -> str:
+    """The sentences of search results that share most words with the query, in their own order."""
+    body = "\n".join(_strings(data)) if data is not None else text
+    asked = set(stems(query))
+    sentences = [" ".join(part.split()) for part in _SENTENCE.split(_ANY_TAG.sub(" ", body)[:60_000])]
+    sentences = list(dict.fromkeys(part for part in sentences if len(part) > 15))
+    scored = sorted(range(len(sentences)), key=lambda at: (-len(asked & set(stems(sentences[at]))), at))
+    best = [at for at in scored[:3] if asked & set(stems(sentences[at]))]
+    if not best:
+        return "I found nothing about that in the knowledge base."
+    return " ".join(sentence(sentences[at]) for at in sorted(best))
+
+
+def _strings(data: Any) -> list[str]:
+    if isinstance(data, str):
+        return [data]
+    if isinstance(data, dict):
+        return [
+            s
+            for key, v in cast("dict[str, Any]", data).items()
+            if key not in ("metadata", "location", "score")
+            for s in _strings(v)
+        ]
+    return [s for one in cast("list[Any]", data) for s in _strings(one)] if isinstance(data, list) else []

@@ -1,0 +1,291 @@
+"""The offline model's decision: which tools to call now, what to ask, or that it is time to answer.
+
+    exchanges + tools -> Act(thinking, calls) | Say(text) | Ask(question)
+
+Called by the provider. It keeps no state: what was done is read from the conversation, so the
+same request always gets the same decision. Texts inside tool results are never read as requests.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from outcrop.models.providers._offline_answer import answer
+from outcrop.models.providers._offline_intents import Intent, find_intents, knowledge_intent
+from outcrop.models.providers._offline_recall import recall_earlier, recall_here
+from outcrop.models.providers._offline_replies import fill_reply
+from outcrop.models.providers._offline_spans import clip
+from outcrop.models.providers._offline_talk import Call, Exchange
+from outcrop.models.providers._offline_tools import Param, Toolset, ToolView
+from outcrop.models.providers._offline_values import convert
+from outcrop.models.providers._offline_words import enumerate_words, words
+
+ABOUT = "I am Outcrop's built-in offline model: I pick tools by rule, without a network or weights, and cannot chat."
+BIND = "Bind a real model in outcrop.toml under [models] for free conversation."
+_WHO = re.compile(
+    r"\b(?:who|what) are you\b|\bare you (?:an? )?(?:ai|bot|robot|human|real|person|llm|chatgpt|gpt|claude|model)\b"
+    r"|\b(?:what|which) (?:language |ai )?model\b|\bwhat(?:'s| is) your name\b|\bintroduce yourself\b",
+    re.I,
+)
+_WHAT = re.compile(r"\bwhat can you (?:do|help)\b|\bhow can you help\b|^\W*help\W*$|\bwhat are you able to\b", re.I)
+_NEVER_MIND = re.compile(
+    r"^\W*(?:never ?mind|cancel|stop|forget (?:it|about it)|no thanks?(?: you)?|quit|abort|nothing)\W*$", re.I
+)
+_MOST_REPLIES = 6
+_MOST_LABELS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """Call these tools; thinking says why."""
+
+    thinking: str
+    calls: Sequence[tuple[str, Mapping[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Answer the user."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask the user; lead is what there is to say before the question."""
+
+    question: str
+    lead: str = ""
+
+
+def decide(past: Sequence[Exchange], offered: Toolset) -> Act | Say | Ask:
+    """What to do next in a conversation whose last message is the user's, or a tool's results."""
+    if not past or not past[-1].text.strip():
+        return Say(f"{ABOUT} {BIND}")
+    first, intents = _task(past, offered)
+    current = past[-1]
+    if not intents:
+        return _without_intent(current, offered)
+    done = [call for exchange in past[first:] for call in exchange.calls]
+    open_intents = _unclaimed(intents, done)
+    ready, lacking = _complete(open_intents, intents, done, past[:first], past[first].text, offered)
+    fresh = _new_calls(ready, done)
+    if fresh:
+        return Act(_thinking(fresh), [(intent.tool.name, intent.ordered()) for intent in fresh])
+    said = answer(current.calls, _clauses_of(current.calls, intents, done))
+    left_out = [intent for intent in intents if intent.condition]
+    if lacking and not any(call.result and call.result.failed for call in current.calls):
+        return Ask(question(lacking[0].tool, lacking[0].missing()), said)
+    return Say(_paragraphs(said, *map(_not_done, lacking), *map(_conditional, left_out)) or f"{ABOUT} {BIND}")
+
+
+def _without_intent(current: Exchange, offered: Toolset) -> Act | Say:
+    if current.calls:
+        return Say(answer(current.calls, [""] * len(current.calls)))
+    text = clip(current.text)
+    if _WHO.search(text):
+        return Say(f"{ABOUT} {BIND}")
+    if _WHAT.search(text) and offered.tools:
+        return Say(f"I can {_abilities(offered)}. {ABOUT}")
+    if _NEVER_MIND.match(text):
+        return Say("All right, I have left it there.")
+    knowing = [tool for tool in offered.tools if tool.knows]
+    if knowing and len(words(text)) > 1:
+        intent = knowledge_intent(knowing[0], current.text)
+        if not intent.missing():
+            return Act(_thinking([intent]), [(intent.tool.name, intent.inputs)])
+    if not offered.tools:
+        return Say(f"{ABOUT} {BIND}")
+    return Say(f"None of my tools fits that. I can {_abilities(offered)}. {ABOUT}")
+
+
+def _abilities(offered: Toolset) -> str:
+    labels = ["search a knowledge base" if tool.knows else tool.label for tool in offered.tools]
+    return enumerate_words(list(dict.fromkeys(labels))[:_MOST_LABELS], "or")
+
+
+# --- the task: a request, or a request and the replies to questions about it
+
+
+def _task(past: Sequence[Exchange], offered: Toolset) -> tuple[int, list[Intent]]:
+    """Where the request under way began, and its intents with what replies have added."""
+    last = len(past) - 1
+    replies: list[tuple[ToolView, list[Param], str]] = []
+    first = last
+    while first > 0 and last - first < _MOST_REPLIES:
+        asked = _asked(past[first - 1].answer, offered)
+        if asked is None or (first == last and _NEVER_MIND.match(past[first].text)):
+            break
+        if _is_new_request(past[first].text, asked, offered):
+            break
+        replies.insert(0, (*asked, past[first].text))
+        first -= 1
+    intents = find_intents(past[first].text, offered)
+    for tool, params, text in replies:
+        intent = next((one for one in intents if one.tool.name == tool.name and one.missing()), None)
+        if intent is None:
+            intent = Intent(tool, past[first].text, {})
+            intents.append(intent)
+        _apply(intent, params, text, offered)
+    return first, intents
+
+
+def _apply(intent: Intent, params: Sequence[Param], text: str, offered: Toolset) -> None:
+    filled = fill_reply(params, text, offered)
+    for name, value in filled.inputs.items():
+        intent.inputs[name] = value
+        intent.elsewhere[name] = "your reply"
+
+
+def _is_new_request(text: str, asked: tuple[ToolView, list[Param]], offered: Toolset) -> bool:
+    tool, params = asked
+    if len(words(text)) < 2:
+        return False
+    intents = find_intents(text, offered)
+    if not intents or intents[0].tool.knows:
+        return False
+    if intents[0].tool.name == tool.name:
+        return not intents[0].missing() and len(words(text)) > 3
+    filled = fill_reply(params, text, offered)
+    return not filled.spans or not intents[0].missing()
+
+
+def question(tool: ToolView, lacking: Sequence[Param]) -> str:
+    """The question for what a call lacks, in the one form that `_asked` reads back."""
+    labels = enumerate_words([f"the {param.label}" for param in lacking])
+    hints = [hint for param in lacking if (hint := _hint(param))]
+    known = f" ({'; '.join(hints)})" if hints else ""
+    return f"To {tool.label}, I need {labels}{known}. What should I use?"
+
+
+def _hint(param: Param) -> str:
+    of = f"{param.label}: "
+    if param.choices:
+        return f"{of}one of {enumerate_words([str(choice) for choice in param.choices[:10]], 'or')}"
+    text = " ".join(param.description.split()).rstrip(". ")
+    return f"{of}{text[:120]}" if text and text.lower() != param.label else ""
+
+
+def _asked(said: str, offered: Toolset) -> tuple[ToolView, list[Param]] | None:
+    at = said.rfind("To ")
+    if at < 0 or not said.rstrip().endswith("What should I use?"):
+        return None
+    for start in (match.start() for match in re.finditer(r"(?:^|\n)To ", said)):
+        asked = said[start:].lstrip("\n")
+        for tool in offered.tools:
+            lead = f"To {tool.label}, I need "
+            if asked.startswith(lead):
+                named = re.split(r"\. What should I use\?| \(", asked[len(lead) :])[0]
+                labels = set(re.split(r", | and ", named))
+                params = [param for param in tool.params if param.required and f"the {param.label}" in labels]
+                if params:
+                    return tool, params
+    return None
+
+
+# --- what is done, what can be done
+
+
+def _unclaimed(intents: Sequence[Intent], done: Sequence[Call]) -> list[Intent]:
+    left = list(done)
+    found: list[Intent] = []
+    for intent in intents:
+        if intent.condition and intent.tool.action != "read":
+            continue
+        claimed = next((call for call in left if call.name == intent.tool.name), None)
+        if claimed is None:
+            found.append(intent)
+        else:
+            left.remove(claimed)
+    return found
+
+
+def _complete(
+    open_intents: Sequence[Intent],
+    intents: Sequence[Intent],
+    done: Sequence[Call],
+    earlier: Sequence[Exchange],
+    request: str,
+    offered: Toolset,
+) -> tuple[list[Intent], list[Intent]]:
+    ready: list[Intent] = []
+    lacking: list[Intent] = []
+    for intent in open_intents:
+        others = [(other.tool.name, other.inputs) for other in intents if other is not intent]
+        others += [(call.name, call.input) for call in done]
+        for param in intent.missing():
+            value = recall_here(param, intent.tool, offered, others, done, request)
+            source = "this request"
+            if value is None and not ready and not lacking:
+                value, source = recall_earlier(param, intent.tool, offered, earlier), "earlier in the conversation"
+            if value is None and param.default is not None:
+                value, source = convert(param, param.default), "its default"
+            if value is not None:
+                intent.inputs[param.name] = value
+                intent.elsewhere[param.name] = source
+        (lacking if intent.missing() else ready).append(intent)
+    return ready, lacking
+
+
+def _new_calls(ready: Sequence[Intent], done: Sequence[Call]) -> list[Intent]:
+    seen: list[tuple[str, Any]] = [(call.name, dict(call.input)) for call in done]
+    found: list[Intent] = []
+    for intent in ready:
+        key = (intent.tool.name, intent.inputs)
+        if key not in seen:
+            seen.append(key)
+            found.append(intent)
+    return found
+
+
+def _clauses_of(calls: Sequence[Call], intents: Sequence[Intent], done: Sequence[Call]) -> list[str]:
+    """The clause that each call answers, empty where it is not known."""
+    left = list(intents)
+    named: dict[int, str] = {}
+    for call in done:
+        intent = next((one for one in left if one.tool.name == call.name), None)
+        if intent is not None:
+            left.remove(intent)
+            named[id(call)] = intent.clause
+    return [named.get(id(call), "") for call in calls]
+
+
+# --- words
+
+
+def _thinking(intents: Sequence[Intent]) -> str:
+    return " ".join(_reason(intent) for intent in intents)
+
+
+def _reason(intent: Intent) -> str:
+    asked = " ".join(intent.clause.split())
+    asked = f"{asked[:157]}..." if len(asked) > 160 else asked
+    values = enumerate_words([f"{name} {_short(value)}" for name, value in intent.inputs.items()])
+    given = f" with {values}" if values and not intent.tool.knows else ""
+    sources = enumerate_words([f"{name} comes from {source}" for name, source in intent.elsewhere.items()])
+    why = "a search may answer it" if intent.tool.knows else f"{intent.tool.label} fits"
+    return f'For "{asked}", {why}{given}{f"; {sources}" if sources else ""}.'
+
+
+def _short(value: Any) -> str:
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return f"{text[:57]}..." if len(text) > 60 else text
+
+
+def _not_done(intent: Intent) -> str:
+    labels = enumerate_words([f"the {param.label}" for param in intent.missing()], "or")
+    return f"I did not {intent.tool.label}, because I do not have {labels}."
+
+
+def _conditional(intent: Intent) -> str:
+    if intent.tool.action == "read":
+        return ""
+    left = f'I left out "{intent.clause.rstrip(".!? ")}"'
+    return f'{left}: I work by rule and cannot judge a condition such as "{intent.condition}".'
+
+
+def _paragraphs(*parts: str) -> str:
+    return "\n\n".join(part for part in parts if part)
