@@ -71,7 +71,7 @@ def test_members_that_are_not_set_are_left_out() -> None:
 
 
 def test_a_defect_shows_the_general_message_only() -> None:
-    response = fault_response(RUNTIME, KeyError("/home/me/secret.py"), "id")
+    response = fault_response(RUNTIME, KeyError("a line of our own code"), "id")
 
     assert (response.status, json.loads(response.body)) == (500, {"message": errors.InternalServerException().message})
 
