@@ -124,7 +124,9 @@ def test_attributes_reach_the_function_and_its_answer_changes_them(world: World)
         return {"messageVersion": "1.0", "response": response, "sessionAttributes": {"seen": "yes"}}
 
     world.functions.add("inventory", handler)
-    world.model.then([call("inventory__check", {"sku": "A-1"})], "one", [call("inventory__check", {"sku": "A-1"})], "two")
+    world.model.then(
+        [call("inventory__check", {"sku": "A-1"})], "one", [call("inventory__check", {"sku": "A-1"})], "two"
+    )
 
     world.ask(
         ids, "first", sessionState={"sessionAttributes": {"user": "ada"}, "promptSessionAttributes": {"now": "noon"}}
@@ -243,7 +245,11 @@ def test_an_alias_moved_to_another_version_keeps_the_conversation(world: World) 
     world.model.then("one", "two")
     world.ask((agent, alias), "first")
 
-    made = {"agentName": "stock", "foundationModel": "other.model", "agentResourceRoleArn": "arn:aws:iam::123456789012:role/x"}
+    made = {
+        "agentName": "stock",
+        "foundationModel": "other.model",
+        "agentResourceRoleArn": "arn:aws:iam::123456789012:role/x",
+    }
     world.control.update_agent(agentId=agent, instruction="You answer in rhymes, always and without exception.", **made)
     world.control.prepare_agent(agentId=agent)
     world.control.update_agent_alias(agentId=agent, agentAliasId=alias, agentAliasName="PROD")

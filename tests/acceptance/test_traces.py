@@ -17,7 +17,9 @@ UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 
 def parts(answer: Any) -> list[tuple[str, dict[str, Any]]]:
     """The members under orchestrationTrace, in order."""
-    return [next(iter(t["trace"]["orchestrationTrace"].items())) for t in answer.traces if "failureTrace" not in t["trace"]]
+    return [
+        next(iter(t["trace"]["orchestrationTrace"].items())) for t in answer.traces if "failureTrace" not in t["trace"]
+    ]
 
 
 def plain(value: Any) -> Any:
@@ -155,7 +157,11 @@ def test_b_two_tool_calls_of_one_reply_are_adjacent_pairs_in_the_models_order(wo
         "o.in(0)", "o.out(0)", "o.inv ACTION_GROUP(0)", "o.obs ACTION_GROUP(0)",
         "o.inv ACTION_GROUP(0)", "o.obs ACTION_GROUP(0)", "o.in(1)", "o.out(1)", "o.obs FINISH(1)", "chunk",
     ]  # fmt: skip
-    outputs = [b["actionGroupInvocationOutput"]["text"] for k, b in parts(answer) if k == "observation" and "actionGroupInvocationOutput" in b]
+    outputs = [
+        b["actionGroupInvocationOutput"]["text"]
+        for k, b in parts(answer)
+        if k == "observation" and "actionGroupInvocationOutput" in b
+    ]
     assert outputs == ["stock of A-1", "stock of B-2"]
 
 
@@ -263,7 +269,15 @@ def test_a_tool_that_does_not_exist_is_a_reprompt(world: World) -> None:
 
     answer = world.ask(ids, "Sell")
 
-    assert answer.kinds == ["o.in(0)", "o.out(0)", "o.obs REPROMPT(0)", "o.in(1)", "o.out(1)", "o.obs FINISH(1)", "chunk"]
+    assert answer.kinds == [
+        "o.in(0)",
+        "o.out(0)",
+        "o.obs REPROMPT(0)",
+        "o.in(1)",
+        "o.out(1)",
+        "o.obs FINISH(1)",
+        "chunk",
+    ]
     reprompt = parts(answer)[2][1]["repromptResponse"]
     assert reprompt["source"] == "PARSER"
     assert "inventory__check" in reprompt["text"]

@@ -103,14 +103,14 @@ class World:
         alias = self.control.create_agent_alias(agentId=agent, agentAliasName="PROD")["agentAlias"]["agentAliasId"]
         return agent, alias
 
-    def ask(self, ids: tuple[str, str], text: str | None = None, *, session: str = "session-1", **members: Any) -> Answer:
+    def ask(
+        self, ids: tuple[str, str], text: str | None = None, *, session: str = "session-1", **members: Any
+    ) -> Answer:
         """One InvokeAgent call with traces on, read to its end."""
         given = {"enableTrace": True, **members}
         if text is not None:
             given["inputText"] = text
-        return collect(
-            self.runtime.invoke_agent(agentId=ids[0], agentAliasId=ids[1], sessionId=session, **given)
-        )
+        return collect(self.runtime.invoke_agent(agentId=ids[0], agentAliasId=ids[1], sessionId=session, **given))
 
 
 def functions_group(*functions: dict[str, Any], name: str = "inventory", control: bool = False) -> dict[str, Any]:
