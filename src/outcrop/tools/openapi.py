@@ -27,6 +27,7 @@ _LONGEST_DETAIL = 300
 _OPENING = "Failed to create OpenAPI 3 model from the JSON/YAML object that you provided for action: {name}. Detail: "
 
 T = TypeVar("T")
+Kind = jsonschema_rs.ValidationErrorKind
 
 
 def api_tools(group: Mapping[str, Any], document_text: str) -> list[Tool]:
@@ -97,8 +98,7 @@ def _check_structure(text: str) -> None:
     document["openapi"] = "3.0.0"
     for error in _meta_schema().iter_errors(document):
         if real := _intolerable(error):
-            detail = real.message if len(real.message) <= _LONGEST_DETAIL else real.message[:_LONGEST_DETAIL] + "..."
-            raise Mistake(detail, escaped(*real.instance_path))
+            raise Mistake(_wording(real), escaped(*real.instance_path))
 
 
 @lru_cache(maxsize=1)
@@ -111,9 +111,9 @@ def _meta_schema() -> jsonschema_rs.Draft4Validator:
 def _intolerable(error: jsonschema_rs.ValidationError) -> jsonschema_rs.ValidationError | None:
     """The innermost error that matters, None where AWS would let it pass."""
     kind = error.kind
-    if kind.name in _TOLERATED or isinstance(kind, jsonschema_rs.ValidationErrorKind.OneOfMultipleValid):
+    if kind.name in _TOLERATED or isinstance(kind, Kind.OneOfMultipleValid) or _is_about_path_parameter(error):
         return None
-    if isinstance(kind, jsonschema_rs.ValidationErrorKind.OneOfNotValid | jsonschema_rs.ValidationErrorKind.AnyOf):
+    if isinstance(kind, Kind.OneOfNotValid | Kind.AnyOf):
         branches = [_real(branch) for branch in kind.context]
         if not all(branches):
             return None
@@ -128,4 +128,18 @@ def _real(errors: Iterable[jsonschema_rs.ValidationError]) -> list[jsonschema_rs
 def _wants_reference(errors: Sequence[jsonschema_rs.ValidationError]) -> bool:
     """Whether a branch failed because the value is written out instead of referred to."""
     kind = errors[0].kind
-    return isinstance(kind, jsonschema_rs.ValidationErrorKind.Required) and kind.property == "$ref"
+    return isinstance(kind, Kind.Required) and kind.property == "$ref"
+
+
+def _is_about_path_parameter(error: jsonschema_rs.ValidationError) -> bool:
+    """Whether a path parameter does not say `required: true`; it is required all the same."""
+    kind = error.kind
+    if isinstance(kind, Kind.Required):
+        return kind.property == "required"
+    return isinstance(kind, Kind.Enum) and error.instance_path[-1:] == ["required"]
+
+
+def _wording(error: jsonschema_rs.ValidationError) -> str:
+    if isinstance(error.kind, Kind.Required):
+        return f"'{error.kind.property}' is missing"
+    return error.message if len(error.message) <= _LONGEST_DETAIL else f"{error.message[:_LONGEST_DETAIL]}..."

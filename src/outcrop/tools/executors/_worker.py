@@ -195,7 +195,8 @@ def serve(options: dict[str, Any]) -> None:
 
 def main() -> None:
     """Serve as the argument says; an exit that the handler asks for does not wait for its threads."""
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    output: Any = sys.stdout
+    output.reconfigure(line_buffering=True)
     try:
         serve(json.loads(sys.argv[1]))
     except SystemExit as leaving:
