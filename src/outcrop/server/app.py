@@ -167,6 +167,7 @@ def application(build: Callable[[], Engine]) -> ASGIApp:
 
 
 async def _send(response: Response, send: Send) -> None:
+    response.headers.append(("Content-Length", str(len(response.body))))
     await _start(response, send)
     await send({"type": "http.response.body", "body": response.body, "more_body": False})
 
