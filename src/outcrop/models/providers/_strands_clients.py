@@ -96,10 +96,10 @@ def gemini(binding: Binding, key: str) -> Made:
 
 def mistral(binding: Binding, key: str) -> Made:
     """Mistral's API; the class makes its client per call, so both of its HTTP clients are given and shared."""
-    httpx = importlib.import_module("httpx")
+    kind, httpx = _class("mistral", "MistralModel"), importlib.import_module("httpx")
     waiting, blocking = httpx.AsyncClient(timeout=_timeout(binding)), httpx.Client(timeout=_timeout(binding))
     arguments = _given(api_key=key, server_url=word(binding, "base_url"), async_client=waiting, client=blocking)
-    model = _class("mistral", "MistralModel")(
+    model = kind(
         client_args=arguments,
         model_id=word(binding, "model"),
         max_tokens=_max_tokens(binding),
