@@ -11,12 +11,14 @@ import re
 from collections.abc import Sequence
 from typing import Any, cast
 
-from outcrop.models.providers._offline_render import cut, render, sentence, value_of
+from outcrop.models.providers._offline_fields import cut, value_of
+from outcrop.models.providers._offline_render import render, sentence
 from outcrop.models.providers._offline_talk import Call
-from outcrop.models.providers._offline_words import label, name_words, stems
+from outcrop.models.providers._offline_words import label, stems
 
 _FAULTS = ("errorMessage", "error_message", "message", "error", "errors", "exception", "fault", "detail", "reason")
 _ANY_TAG = re.compile(r"<[^<>]{1,300}>")
+_ASKING = re.compile(r"(?:who|what|which|where|when|how|why|is|are|does|do|did|has|have)\b", re.I)
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 
 
@@ -28,19 +30,24 @@ def answer(calls: Sequence[Call], clauses: Sequence[str]) -> str:
     answered = [(call, clause) for call, clause in zip(calls, clauses, strict=True) if call.result is not None]
     if len(answered) == 1:
         return _one(answered[0][0])
-    return "\n\n".join(f"{_lead(call, clause, answered)}{_one(call)}" for call, clause in answered)
+    shared = [sum(other.name == call.name for other, _ in answered) > 1 for call, _ in answered]
+    parts = [(_one(call), call, clause, many) for (call, clause), many in zip(answered, shared, strict=True)]
+    return "\n\n".join(f"{_lead(call, clause, many, text)}{text}" for text, call, clause, many in parts)
 
 
-def _lead(call: Call, clause: str, answered: Sequence[tuple[Call, str]]) -> str:
-    own = name_words(call.name.split("__")[-1])
-    said = " ".join(own) or call.name
-    shared = sum(other.name == call.name for other, _ in answered) > 1
-    short = " ".join(clause.split()).rstrip(".?! ")
-    if short and len(short) <= 80 and not shared:
+def _lead(call: Call, clause: str, shared: bool, text: str) -> str:
+    """Which part of the request a paragraph answers; empty where the paragraph says it itself."""
+    said = label(call.name.split("__")[-1])
+    short = " ".join(clause.split()).strip(" .!,;")
+    if shared:
+        values = [str(value) for value in call.input.values() if isinstance(value, (str, int, float))]
+        if values and all(value in text for value in values):
+            return ""
+        said = f"{said} ({', '.join(values)})" if values else said
+    elif short and len(short) <= 80:
         said = short
-    values = [str(value) for value in call.input.values() if isinstance(value, (str, int, float))]
-    about = f" ({', '.join(values)})" if shared and values else ""
-    return f"{said[:1].upper()}{said[1:]}{about}: "
+    mark = "" if said.endswith("?") else "?" if _ASKING.match(said) else ":"
+    return f"{said[:1].upper()}{said[1:]}{mark} "
 
 
 def _one(call: Call) -> str:

@@ -65,6 +65,11 @@ def clauses(text: str, offered: Toolset) -> list[Clause]:
     return found
 
 
+def begins_act(said: str) -> bool:
+    """Whether a text begins like a command or a question."""
+    return _is_act(said)
+
+
 def _parts(text: str, heads: frozenset[str]) -> list[tuple[int, int, bool]]:
     quoted = [match.span() for match in _QUOTED.finditer(text)]
     said = _SAYING.search(text)

@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from outcrop.models.providers._offline_answer import answer
+from outcrop.models.providers._offline_clauses import begins_act
+from outcrop.models.providers._offline_fields import cut
 from outcrop.models.providers._offline_intents import Intent, find_intents, knowledge_intent
+from outcrop.models.providers._offline_questions import question, read_question
 from outcrop.models.providers._offline_recall import recall_earlier, recall_here
 from outcrop.models.providers._offline_replies import fill_reply
 from outcrop.models.providers._offline_spans import clip
@@ -23,7 +26,7 @@ from outcrop.models.providers._offline_tools import Param, Toolset, ToolView
 from outcrop.models.providers._offline_values import convert
 from outcrop.models.providers._offline_words import enumerate_words, words
 
-ABOUT = "I am Outcrop's built-in offline model: I pick tools by rule, without a network or weights, and cannot chat."
+ABOUT = "I am Outcrop's built-in offline model: I pick tools by rule and cannot chat."
 BIND = "Bind a real model in outcrop.toml under [models] for free conversation."
 _WHO = re.compile(
     r"\b(?:who|what) are you\b|\bare you (?:an? )?(?:ai|bot|robot|human|real|person|llm|chatgpt|gpt|claude|model)\b"
@@ -34,8 +37,13 @@ _WHAT = re.compile(r"\bwhat can you (?:do|help)\b|\bhow can you help\b|^\W*help\
 _NEVER_MIND = re.compile(
     r"^\W*(?:never ?mind|cancel|stop|forget (?:it|about it)|no thanks?(?: you)?|quit|abort|nothing)\W*$", re.I
 )
+_THANKS = re.compile(
+    r"^\W*(?:ok(?:ay)?[ ,]*)?(?:many thanks|thanks?(?: you)?|thx|cheers)(?: (?:a lot|so much|very much))?\W*$", re.I
+)
+_HELLO = re.compile(r"^\W*(?:hi|hello|hey|good (?:morning|afternoon|evening)|greetings)\b[^.!?]{0,20}\W*$", re.I)
 _MOST_REPLIES = 6
 _MOST_LABELS = 8
+_SHORT = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +73,10 @@ def decide(past: Sequence[Exchange], offered: Toolset) -> Act | Say | Ask:
     """What to do next in a conversation whose last message is the user's, or a tool's results."""
     if not past or not past[-1].text.strip():
         return Say(f"{ABOUT} {BIND}")
-    first, intents = _task(past, offered)
     current = past[-1]
+    if not current.calls and _WHO.search(current.text[:200]) and len(words(current.text[:200])) <= _SHORT:
+        return Say(f"{ABOUT} {BIND}")
+    first, intents = _task(past, offered)
     if not intents:
         return _without_intent(current, offered)
     done = [call for exchange in past[first:] for call in exchange.calls]
@@ -86,10 +96,10 @@ def _without_intent(current: Exchange, offered: Toolset) -> Act | Say:
     if current.calls:
         return Say(answer(current.calls, [""] * len(current.calls)))
     text = clip(current.text)
-    if _WHO.search(text):
-        return Say(f"{ABOUT} {BIND}")
     if _WHAT.search(text) and offered.tools:
         return Say(f"I can {_abilities(offered)}. {ABOUT}")
+    if _THANKS.match(text):
+        return Say("You are welcome.")
     if _NEVER_MIND.match(text):
         return Say("All right, I have left it there.")
     knowing = [tool for tool in offered.tools if tool.knows]
@@ -99,7 +109,8 @@ def _without_intent(current: Exchange, offered: Toolset) -> Act | Say:
             return Act(_thinking([intent]), [(intent.tool.name, intent.inputs)])
     if not offered.tools:
         return Say(f"{ABOUT} {BIND}")
-    return Say(f"None of my tools fits that. I can {_abilities(offered)}. {ABOUT}")
+    lead = "Hello." if _HELLO.match(text) else "None of my tools fits that."
+    return Say(f"{lead} I can {_abilities(offered)}. {ABOUT}")
 
 
 def _abilities(offered: Toolset) -> str:
@@ -116,7 +127,7 @@ def _task(past: Sequence[Exchange], offered: Toolset) -> tuple[int, list[Intent]
     replies: list[tuple[ToolView, list[Param], str]] = []
     first = last
     while first > 0 and last - first < _MOST_REPLIES:
-        asked = _asked(past[first - 1].answer, offered)
+        asked = read_question(past[first - 1].answer, offered)
         if asked is None or (first == last and _NEVER_MIND.match(past[first].text)):
             break
         if _is_new_request(past[first].text, asked, offered):
@@ -137,12 +148,12 @@ def _apply(intent: Intent, params: Sequence[Param], text: str, offered: Toolset)
     filled = fill_reply(params, text, offered)
     for name, value in filled.inputs.items():
         intent.inputs[name] = value
-        intent.elsewhere[name] = "your reply"
+        intent.elsewhere[name] = "from the user's reply"
 
 
 def _is_new_request(text: str, asked: tuple[ToolView, list[Param]], offered: Toolset) -> bool:
     tool, params = asked
-    if len(words(text)) < 2:
+    if len(words(text)) < 2 or not begins_act(text):
         return False
     intents = find_intents(text, offered)
     if not intents or intents[0].tool.knows:
@@ -151,39 +162,6 @@ def _is_new_request(text: str, asked: tuple[ToolView, list[Param]], offered: Too
         return not intents[0].missing() and len(words(text)) > 3
     filled = fill_reply(params, text, offered)
     return not filled.spans or not intents[0].missing()
-
-
-def question(tool: ToolView, lacking: Sequence[Param]) -> str:
-    """The question for what a call lacks, in the one form that `_asked` reads back."""
-    labels = enumerate_words([f"the {param.label}" for param in lacking])
-    hints = [hint for param in lacking if (hint := _hint(param))]
-    known = f" ({'; '.join(hints)})" if hints else ""
-    return f"To {tool.label}, I need {labels}{known}. What should I use?"
-
-
-def _hint(param: Param) -> str:
-    of = f"{param.label}: "
-    if param.choices:
-        return f"{of}one of {enumerate_words([str(choice) for choice in param.choices[:10]], 'or')}"
-    text = " ".join(param.description.split()).rstrip(". ")
-    return f"{of}{text[:120]}" if text and text.lower() != param.label else ""
-
-
-def _asked(said: str, offered: Toolset) -> tuple[ToolView, list[Param]] | None:
-    at = said.rfind("To ")
-    if at < 0 or not said.rstrip().endswith("What should I use?"):
-        return None
-    for start in (match.start() for match in re.finditer(r"(?:^|\n)To ", said)):
-        asked = said[start:].lstrip("\n")
-        for tool in offered.tools:
-            lead = f"To {tool.label}, I need "
-            if asked.startswith(lead):
-                named = re.split(r"\. What should I use\?| \(", asked[len(lead) :])[0]
-                labels = set(re.split(r", | and ", named))
-                params = [param for param in tool.params if param.required and f"the {param.label}" in labels]
-                if params:
-                    return tool, params
-    return None
 
 
 # --- what is done, what can be done
@@ -218,11 +196,11 @@ def _complete(
         others += [(call.name, call.input) for call in done]
         for param in intent.missing():
             value = recall_here(param, intent.tool, offered, others, done, request)
-            source = "this request"
+            source = ""
             if value is None and not ready and not lacking:
-                value, source = recall_earlier(param, intent.tool, offered, earlier), "earlier in the conversation"
+                value, source = recall_earlier(param, intent.tool, offered, earlier), "from earlier in the conversation"
             if value is None and param.default is not None:
-                value, source = convert(param, param.default), "its default"
+                value, source = convert(param, param.default), "by default"
             if value is not None:
                 intent.inputs[param.name] = value
                 intent.elsewhere[param.name] = source
@@ -261,18 +239,21 @@ def _thinking(intents: Sequence[Intent]) -> str:
 
 
 def _reason(intent: Intent) -> str:
-    asked = " ".join(intent.clause.split())
-    asked = f"{asked[:157]}..." if len(asked) > 160 else asked
-    values = enumerate_words([f"{name} {_short(value)}" for name, value in intent.inputs.items()])
-    given = f" with {values}" if values and not intent.tool.knows else ""
-    sources = enumerate_words([f"{name} comes from {source}" for name, source in intent.elsewhere.items()])
-    why = "a search may answer it" if intent.tool.knows else f"{intent.tool.label} fits"
-    return f'For "{asked}", {why}{given}{f"; {sources}" if sources else ""}.'
+    asked = cut(" ".join(intent.clause.split()), 160)
+    values = enumerate_words([f"{name} {_short(value)}" for name, value in intent.ordered().items()])
+    if intent.tool.knows:
+        return f'No action fits "{asked}" better than a search of the knowledge base.'
+    given = f", with {values}" if values else ""
+    sources = sorted({source for source in intent.elsewhere.values() if source})
+    told = [
+        f"{enumerate_words([n for n, s in intent.elsewhere.items() if s == source])} {source}" for source in sources
+    ]
+    known = f" ({'; '.join(told)})" if told else ""
+    return f'For "{asked}" the tool to call is {intent.tool.label}{given}{known}.'
 
 
 def _short(value: Any) -> str:
-    text = str(value).lower() if isinstance(value, bool) else str(value)
-    return f"{text[:57]}..." if len(text) > 60 else text
+    return cut(str(value).lower() if isinstance(value, bool) else str(value), 60)
 
 
 def _not_done(intent: Intent) -> str:

@@ -29,7 +29,8 @@ _VERBS: Mapping[str, str] = {
     "borrow lend deposit subscribe sign install print grant ship deliver deploy restart reboot stop pause resume copy "
     "merge import export sync connect disconnect execute trigger invest donate enroll join leave accept decline vote",
     "update": "update change modify edit set adjust reschedule turn switch dim increase decrease raise lower put "
-    "rename approve reject mark extend enable disable escalate reset reopen renew activate deactivate patch warm cool close",
+    "rename approve reject mark extend enable disable escalate reset reopen renew activate deactivate patch warm "
+    "cool close",
     "delete": "cancel delete remove withdraw void drop revoke return refund archive dismiss",
 }
 ACTION_OF: Mapping[str, Action] = {
@@ -55,8 +56,8 @@ _BY_NAME: tuple[tuple[Purpose, str], ...] = (
     ("id", "id ids sku code ref reference serial iban account ticket uuid key vin isbn barcode asin number no "
      "reservation tracking invoice pnr confirmation"),
     ("count", "quantity qty count units limit threshold size days nights guests passengers percent percentage level "
-     "top minutes hours seconds degrees temperature brightness age year pages volume seats people max min duration weeks "
-     "adults children rooms"),
+     "top minutes hours seconds degrees temperature brightness age year pages volume seats people max min duration "
+     "weeks adults children rooms"),
     ("place", "city location country destination origin airport region place town address state province site office "
      "source target area"),
     ("person", "employee customer recipient contact user assignee owner manager name payee person guest passenger "
@@ -93,6 +94,7 @@ def purpose_of(kind: str, own: Sequence[str], description: str, schema: Mapping[
 def _named(own: Sequence[str]) -> Purpose | None:
     # the last word of an English compound says what it is: "order date" is a date, "date order" is not
     for word in reversed(own):
-        if word in _NAMED:
-            return _NAMED[word]
+        found = _NAMED.get(word) or _NAMED.get(word.removesuffix("s"))
+        if found:
+            return found
     return None

@@ -25,7 +25,8 @@ LEAST_COVERED = 0.3
 _SYNONYM = 0.65
 _POLITE = re.compile(
     r"^(?:[\s,]*(?:please|kindly|now|then|also|and|next|finally|first(?:ly)?|second(?:ly)?|after(?:wards| that)|so|"
-    r"ok(?:ay)?|hi|hello|hey|thanks|thank you|great|good|plus|just|yes|well|(?:can|could|would|will) (?:you|we|i)(?: please)?|"
+    r"ok(?:ay)?|hi|hello|hey|thanks|thank you|great|good|plus|just|yes|well|"
+    r"(?:can|could|would|will) (?:you|we|i)(?: please)?|"
     r"i(?:'d| would) (?:also )?like (?:you )?to|i (?:also )?(?:want|need|wish|have) (?:you )?to|"
     r"i am trying to|i'm trying to|help me(?: to)?|let'?s|go ahead and|make sure to|be sure to|do you mind|"
     r"try to)\b[\s,!.]*)+",
@@ -34,6 +35,7 @@ _POLITE = re.compile(
 _VALUES = frozenset(
     {"id", "uuid", "number", "money", "percent", "date", "time", "email", "phone", "url", "name", "quoted"}
 )
+_NUMERIC = frozenset({"number", "money", "percent"})
 _HINTS = {
     "how many": "stock quantity count",
     "how much": "balance price cost",
@@ -93,8 +95,17 @@ class Ranked:
     is_complete: bool = False
 
     @property
+    def _has_ground(self) -> bool:
+        """Whether the evidence is more than one passing word, or one value of a common kind."""
+        if self.fitting or self.is_named or len(self.matched) > 1:
+            return self.is_asking or bool(self.matched) or self.is_complete
+        return self.typed > 0 and (bool(self.matched) or self.agreed > 0 or self.is_complete)
+
+    @property
     def deserves_call(self) -> bool:
         """Whether the evidence is enough to call the tool unasked."""
+        if not self._has_ground:
+            return False
         if self.covered >= LEAST_COVERED and self.lexical + self.typed + self.agreed >= THRESHOLD:
             return True
         if self.is_named and self.takes_text and self.lexical >= THRESHOLD:
@@ -226,6 +237,7 @@ def _fit(tool: ToolView, said: _Said, offered: Toolset) -> _Fit:
     ids = [letters_of(span.value) for span in said.spans if span.kind == "id"]
     # an id whose letters belong to some parameter is no evidence for another one
     kinds = frozenset(s.kind for s in said.spans if s.kind != "id" or letters_of(s.value) not in offered.prefixes)
+    numbers = sum(span.kind in _NUMERIC for span in said.spans)
     for param in tool.params:
         rare = 0.5 * log(1 + len(offered.tools) / max(1, offered.wanting.get(param.purpose, 1)))
         if param.purpose == "id" and any(belongs(prefix, param, offered) for prefix in ids):
@@ -234,7 +246,8 @@ def _fit(tool: ToolView, said: _Said, offered: Toolset) -> _Fit:
         elif param.choices and any(set(stems(label(str(choice)))) <= said.all for choice in param.choices):
             fit.add(0.5, 0.5 if param.required else 0.0, param)
         elif param.required:
-            gain = _needed(param, kinds)
+            gain = _needed(param, kinds if numbers > 0 else kinds - _NUMERIC)
+            numbers -= gain >= 0.2 and param.purpose in ("count", "amount", "id")
             fit.add(gain, rare if gain >= 0.3 else 0.0, param)
         elif any(span.kind in _TYPED.get(param.purpose, ()) for span in said.spans):
             fit.add(0.2, 0.0, param)

@@ -217,7 +217,7 @@ def _next_word(param: Param, span: Span) -> float:
         return 0.9
     if param.purpose == "count" and following in _UNITS:
         return 0.9 if set(param.words) & _QUANTITIES else 0.1
-    if span.kind != "number" or span.after[0] in STOPWORDS or param.purpose != "count":
+    if span.kind != "number" or not span.after[0].isalpha() or span.after[0] in STOPWORDS or param.purpose != "count":
         return 0.0
     return 0.4 if following in param.hints else 0.0 if set(param.words) & _QUANTITIES else -0.3
 

@@ -9,6 +9,7 @@ around it, never which parameter it is for.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -86,7 +87,7 @@ _TYPED: tuple[tuple[Kind, re.Pattern[str]], ...] = (
 )  # fmt: skip
 _IN_WORDS = re.compile(NUMBER_WORDS, re.I)
 _NAME = re.compile(
-    r"(?<![\w'\u2019@#-])[^\W\d_a-z][\w'\u2019&.-]{0,40}(?:\s(?:(?:de|of|the|la|van|von)\s)?[^\W\d_a-z][\w'\u2019&-]{0,40}){0,3}"
+    r"(?<![\w'\u2019@#-])[^\W\d_a-z][\w'\u2019&.-]{0,40}(?:\s(?:(?:de|da|del|di|du|of|the|la|le|van|von)\s)?[^\W\d_a-z][\w'\u2019&-]{0,40}){0,3}"
 )
 _PHRASE = re.compile(
     r"\b(?:(?:in|at|for|from|to|on|of|by|with|near|about|called|named|titled|as|into|via|under)\s+"
@@ -124,8 +125,13 @@ def find_spans(text: str) -> list[Span]:
                     found.append(span)
     found += _numbers_in_words(text, taken)
     found += _names(text, taken)
-    found += _phrases(text)
+    found += [span for span in _phrases(text) if not _splits(span, found)]
     return sorted(found, key=lambda span: (span.start, span.end))
+
+
+def _splits(phrase: Span, typed: Sequence[Span]) -> bool:
+    """Whether a phrase ends in the middle of a value."""
+    return any(span.start < phrase.end < span.end for span in typed)
 
 
 def make_span(
@@ -255,6 +261,11 @@ def _phrases(text: str) -> list[Span]:
                 break
             kept.append(word)
         raw = " ".join(kept[:4])
-        if raw and words(raw)[0] not in STOPWORDS and text[position : position + len(raw)] == raw:
+        if (
+            raw
+            and not raw[0].isdigit()
+            and words(raw)[0] not in STOPWORDS
+            and text[position : position + len(raw)] == raw
+        ):
             found.append(make_span("phrase", position, position + len(raw), text, raw))
     return found

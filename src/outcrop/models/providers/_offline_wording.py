@@ -36,8 +36,9 @@ _LEADING = re.compile(
     re.I,
 )
 _LISTING = re.compile(r"\b(?:with|including|includes?|containing|of|to|for)\s+([^.;!?\n]{1,400})", re.I)
-_ITEM = re.compile(r"(?:(?!\s*,|\s+(?:and|&)\s).)+?(?=\s*,|\s+(?:and|&)\s|$)(?:\s*,)?(?:\s*(?:and|&)\s)?", re.I)
-_TAIL = re.compile(r"\s*,?\s*\b(?:and|&)?\s*$|\s+(?:on|at|for|from|in|with|to|by)\s.*$", re.I)
+_JOINT = re.compile(r"\s*,\s*(?:and\s+|&\s*)?|\s+(?:and|&)\s+", re.I)
+_TAIL = re.compile(r"\s+(?:on|at|for|from|in|with|to|by)\s.*$", re.I)
+_LONGEST_ITEM = 4
 _QUERIES = vocabulary("query search keyword keywords question topic prompt q")
 _REASONS = vocabulary("reason comment note notes memo justification")
 _TITLES = vocabulary("title subject name")
@@ -122,10 +123,13 @@ def listed_items(param: Param, clause: str) -> list[tuple[Span, str]]:
     if match is None:
         return []
     found: list[tuple[Span, str]] = []
-    for item in _ITEM.finditer(clause, match.start(1), match.end(1)):
-        text = _TAIL.sub("", item.group()).strip(" \"'")
-        if text and len(text.split()) <= 4:
-            found.append((make_span("phrase", item.start(), item.end(), clause, text), text))
+    start = match.start(1)
+    for joint in [*_JOINT.finditer(clause, match.start(1), match.end(1)), None]:
+        end = joint.start() if joint else match.end(1)
+        text = _TAIL.sub("", clause[start:end]).strip(" \"'")
+        if text and len(text.split()) <= _LONGEST_ITEM:
+            found.append((make_span("phrase", start, end, clause, text), text))
+        start = joint.end() if joint else end
     return found
 
 

@@ -19,15 +19,18 @@ def vocabulary(listed: str) -> frozenset[str]:
     return frozenset(listed.split())
 
 
-STOPWORDS = vocabulary("""a about above after again all also am an and any are as at be because been before being below between both
-    but by
-    can could did do does doing done down during each else few for from further get give had has have having he her
-    here hers him his how i if in into is it its itself just let like ll make may me might more most much must my need
-    no nor not now of on once one only or other our out over own please re same she should so some such tell than
-    thank thanks that the their them then there these they this those through to too under until up us use ve very
-    want was we were what when where which while who whom whose why will with would yes you your i'd i'm i've it's
-    what's who's where's how's that's let's don't can't hi hello hey ok okay many able via per first second next
-    currently right today tomorrow yesterday""")
+STOPWORDS = vocabulary(
+    """
+    a about above after again all also am an and any are as at be because been before being below between both
+    but by can could did do does doing done down during each else few for from further get give had has have
+    having he her here hers him his how i if in into is it its itself just let like ll make may me might more
+    most much must my need no nor not now of on once one only or other our out over own please re same she
+    should so some such tell than thank thanks that the their them then there these they this those through to
+    too under until up us use ve very want was we were what when where which while who whom whose why will
+    with would yes you your i'd i'm i've it's what's who's where's how's that's let's don't can't hi hello hey
+    ok okay many able via per first second next currently right today tomorrow yesterday
+    """
+)
 
 _SYNONYMS = """
     stock inventory availability available
