@@ -31,6 +31,16 @@ def request_id() -> str:
     return str(uuid.UUID(bytes=secrets.token_bytes(16), version=4))
 
 
+def turn_id(now: float) -> TurnId:
+    """A fresh id of a turn: twelve hexadecimal digits of its time, then twenty of chance.
+
+    Ids of neighbouring turns sort side by side, so the journal grows at its end and not all over.
+
+    Units: now in seconds since the epoch.
+    """
+    return TurnId(f"{int(now * 1000):012x}{secrets.token_hex(10)}")
+
+
 def arn(region: str, account_id: str, resource: str) -> str:
     """The ARN of a Bedrock resource.
 

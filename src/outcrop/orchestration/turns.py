@@ -20,7 +20,7 @@ from outcrop.clock import Clock
 from outcrop.config import TurnSettings
 from outcrop.errors import InternalServerException, RoomError
 from outcrop.events import ActionReturned, Answered, Event, Failed
-from outcrop.ids import SessionKey, TurnId, request_id
+from outcrop.ids import SessionKey, request_id, turn_id
 from outcrop.orchestration.channel import Channel
 from outcrop.orchestration.definition import Definition, define
 from outcrop.orchestration.encoding import Unfinished, conclusion, intents, replay, uncertain
@@ -32,7 +32,7 @@ from outcrop.orchestration.strategy import Strategy
 from outcrop.orchestration.turn import CallResult, CallTools, Fail, Finish, Opening, ToolsReturned, Turn
 from outcrop.plugins import load
 from outcrop.sessions.journal import Also, Journal, OpenTurn
-from outcrop.sessions.state import Session, saving, starting
+from outcrop.sessions.state import Session, saving, starting, waiting
 
 LOG = logging.getLogger("outcrop.turns")
 Observer = Callable[[Event], None]
@@ -102,8 +102,8 @@ class Turns:
         """A new turn on a claimed session."""
         now = self._clock.now()
         session = where.session
-        turn = Turn(TurnId(request_id()), where.definition, opening, conversation(session, opening), now)
-        session_row = starting(session, now)
+        turn = Turn(turn_id(now), where.definition, opening, conversation(session, opening), now)
+        session_row = starting(session, turn.id, now)
         first = self._journal.opening(turn.id, session.key, where.definition.kept, opening, now, session_row)
         return self._start(turn, session, opening=first)
 
@@ -236,9 +236,8 @@ class Turns:
         if isinstance(result, Awaiting):
             invocation = request_id()
             now = self._clock.now()
-            await self._journal.suspend(
-                turn.id, result.unwritten, invocation, now, saving(session, turn.session_attributes, (), now)
-            )
+            also = waiting(session, turn.id, turn.session_attributes, now)
+            await self._journal.suspend(turn.id, result.unwritten, invocation, now, also)
             return asked(turn, result.owed, invocation, self._clock)
         return await self._end(turn, session, result, began)
 

@@ -53,7 +53,8 @@ TURNS = Table(
     Column("ending", LargeBinary),
     Column("started_at", Float, nullable=False),
     Column("finished_at", Float),
-    Index("turns_by_session", "session_key", "state"),
+    Index("turns_by_session", "session_key"),
+    sqlite_with_rowid=False,
 )
 STEPS = Table(
     "steps",
@@ -67,6 +68,7 @@ STEPS = Table(
     Column("outcome", LargeBinary),
     Column("started_at", Float, nullable=False),
     Column("finished_at", Float),
+    sqlite_with_rowid=False,
 )
 DEFINITIONS = Table(
     "definitions",
@@ -75,7 +77,6 @@ DEFINITIONS = Table(
     Column("body", LargeBinary, nullable=False),
 )
 
-_OPEN_STATES = ("running", "awaiting")
 _NEW_TURN = insert(TURNS)
 _NEW_STEP = insert(STEPS)
 _CONCLUDE = (
@@ -102,12 +103,8 @@ _LEAVE = (
     .values(state=case((STEPS.c.state == "awaiting", "abandoned"), else_="uncertain"), finished_at=bindparam("f"))
 )
 """A turn that ends early: what was under way is uncertain, what the caller owed will not come."""
-_OPEN_TURN = (
-    select(TURNS)
-    .where(TURNS.c.session_key == bindparam("k"), TURNS.c.state.in_(_OPEN_STATES))
-    .order_by(TURNS.c.started_at.desc())
-    .limit(1)
-)
+_TURN = select(TURNS).where(TURNS.c.id == bindparam("t"))
+_DEFINITION = select(DEFINITIONS.c.body).where(DEFINITIONS.c.digest == bindparam("d"))
 _KNOWN = select(DEFINITIONS.c.digest).where(DEFINITIONS.c.digest == bindparam("d"))
 _KEEP = insert(DEFINITIONS)
 _ENTRIES = select(STEPS).where(STEPS.c.turn_id == bindparam("t")).order_by(STEPS.c.ordinal, STEPS.c.branch)
@@ -279,19 +276,11 @@ class Journal:
 
         await self._database.write(work)
 
-    async def open_turn(self, session_key: SessionKey) -> OpenTurn | None:
-        """The session's turn that has not ended, with its entries and definition; None where all have."""
-        return await self._database.read(lambda connection: read_open_turn(connection, session_key))
 
-
-def read_open_turn(connection: Connection, session_key: SessionKey) -> OpenTurn | None:
-    """As `Journal.open_turn`, on a connection that is at work."""
-    row = connection.execute(_OPEN_TURN, {"k": session_key}).mappings().one_or_none()
-    if row is None:
-        return None
-    definition = connection.execute(
-        select(DEFINITIONS.c.body).where(DEFINITIONS.c.digest == row["definition"])
-    ).scalar_one()
+def read_open_turn(connection: Connection, turn_id: str) -> OpenTurn:
+    """A turn that has not ended, with its entries and definition."""
+    row = connection.execute(_TURN, {"t": turn_id}).mappings().one()
+    definition = connection.execute(_DEFINITION, {"d": row["definition"]}).scalar_one()
     entries = connection.execute(_ENTRIES, {"t": row["id"]}).mappings()
     return OpenTurn(
         id=row["id"],

@@ -8,14 +8,14 @@ silently starts anew under the same id.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 from sqlalchemy import Column, Connection, Float, Integer, LargeBinary, String, Table, bindparam, delete, insert, select
 from sqlalchemy import update as sql_update
 
-from outcrop.ids import SessionKey
+from outcrop.ids import SessionKey, TurnId
 from outcrop.messages import Message
 from outcrop.sessions.journal import STEPS, TURNS, Also, OpenTurn, read_open_turn
 from outcrop.storage.database import METADATA, Database
@@ -26,10 +26,11 @@ SESSIONS = Table(
     Column("key", String(512), primary_key=True),
     Column("attributes", LargeBinary, nullable=False),
     Column("seed", LargeBinary, nullable=False),
-    Column("turns", Integer, nullable=False),
+    Column("open_turn", String(64), nullable=False),
     Column("idle_ttl_s", Integer, nullable=False),
     Column("last_used_at", Float, nullable=False),
     Column("started_at", Float, nullable=False),
+    sqlite_with_rowid=False,
 )
 HISTORY = Table(
     "history",
@@ -37,6 +38,7 @@ HISTORY = Table(
     Column("session_key", String(512), primary_key=True),
     Column("turn", Integer, primary_key=True),
     Column("messages", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 _GET = select(SESSIONS).where(SESSIONS.c.key == bindparam("k"))
@@ -48,12 +50,19 @@ _SAVE = (
     .values(
         attributes=bindparam("a"),
         seed=bindparam("sd"),
-        turns=bindparam("n"),
+        open_turn=bindparam("o"),
         idle_ttl_s=bindparam("ttl"),
         last_used_at=bindparam("u"),
     )
 )
+_OPEN = sql_update(SESSIONS).where(SESSIONS.c.key == bindparam("k")).values(open_turn=bindparam("o"))
 _APPEND = insert(HISTORY)
+_DROP = delete(SESSIONS).where(SESSIONS.c.key == bindparam("k"))
+_DROP_HISTORY = delete(HISTORY).where(HISTORY.c.session_key == bindparam("k"))
+_OWN_TURNS = TURNS.c.session_key == bindparam("k")
+_DROP_STEPS = delete(STEPS).where(STEPS.c.turn_id.in_(select(TURNS.c.id).where(_OWN_TURNS)))
+_DROP_TURNS = delete(TURNS).where(_OWN_TURNS)
+_ABANDON = sql_update(TURNS).where(_OWN_TURNS, TURNS.c.state.in_(("running", "awaiting"))).values(state="abandoned")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +70,8 @@ class Session:
     """A session as it was when a call came in.
 
     Shapes: history is one list of messages per finished turn, oldest first; seed is the caller's
-            conversationHistory, which comes before them. `is_new` until first saved.
+            conversationHistory, which comes before them. `is_new` until first saved; `replaces` tells that
+            an expired one still lies under the key.
     """
 
     key: SessionKey
@@ -71,6 +81,7 @@ class Session:
     idle_ttl_s: int
     started_at: float
     is_new: bool
+    replaces: bool = False
 
 
 class Sessions:
@@ -90,6 +101,8 @@ class Sessions:
             row = connection.execute(_GET, {"k": key}).mappings().one_or_none()
             if row is None:
                 return Session(key, {}, (), (), idle_ttl_s, now, is_new=True), None
+            if now - row["last_used_at"] > row["idle_ttl_s"]:
+                return Session(key, {}, (), (), idle_ttl_s, now, is_new=True, replaces=True), None
             turns = connection.execute(_TURNS, {"k": key}).scalars()
             stored = Session(
                 key=key,
@@ -100,67 +113,77 @@ class Sessions:
                 started_at=row["started_at"],
                 is_new=False,
             )
-            if now - row["last_used_at"] > row["idle_ttl_s"]:
-                return replace(stored, attributes={}, history=(), seed=(), started_at=now, is_new=True), None
-            return stored, read_open_turn(connection, key)
+            return stored, read_open_turn(connection, row["open_turn"]) if row["open_turn"] else None
 
         return await self._database.read(work)
 
     async def delete(self, key: SessionKey) -> None:
         """Forget a session with all its turns; one that does not exist is no error."""
-        await self._database.write(lambda connection: _delete(connection, key))
+
+        def work(connection: Connection) -> None:
+            _forget(connection, key)
+            connection.execute(_DROP_STEPS, {"k": key})
+            connection.execute(_DROP_TURNS, {"k": key})
+
+        await self._database.write(work)
 
 
-def starting(session: Session, now: float) -> Also:
-    """Write that the session is in use; a new or expired one first loses what was under its key."""
+def starting(session: Session, turn_id: TurnId, now: float) -> Also:
+    """Write that a turn is under way; an expired session first loses what was under its key."""
 
     def also(connection: Connection) -> None:
+        if session.replaces:
+            _forget(connection, session.key)
+            connection.execute(_ABANDON, {"k": session.key})
         if session.is_new:
-            _delete(connection, session.key, turns=False)
-            connection.execute(_NEW, _row(session, now))
+            connection.execute(_NEW, _row(session, turn_id, now))
+        else:
+            connection.execute(_OPEN, {"k": session.key, "o": turn_id})
 
     return also
+
+
+def waiting(session: Session, turn_id: TurnId, attributes: Mapping[str, str], now: float) -> Also:
+    """Write that a turn waits for its caller, and the attributes as it leaves them."""
+    return lambda connection: _save(connection, session, turn_id, attributes, now)
 
 
 def saving(session: Session, attributes: Mapping[str, str], turn: Sequence[Message], now: float) -> Also:
-    """Write the session's attributes and, where the turn left messages, append them to its history."""
-    count = len(session.history)
+    """Write that no turn is under way and, where the last one left messages, append them to the history."""
 
     def also(connection: Connection) -> None:
-        values: dict[str, Any] = {
-            "k": session.key,
-            "a": orjson.dumps(attributes),
-            "sd": orjson.dumps(session.seed),
-            "n": count + bool(turn),
-            "ttl": session.idle_ttl_s,
-            "u": now,
-        }
-        connection.execute(_SAVE, values)
+        _save(connection, session, "", attributes, now)
         if turn:
-            connection.execute(_APPEND, {"session_key": session.key, "turn": count, "messages": orjson.dumps(turn)})
+            row = {"session_key": session.key, "turn": len(session.history), "messages": orjson.dumps(turn)}
+            connection.execute(_APPEND, row)
 
     return also
 
 
-def _row(session: Session, now: float) -> dict[str, Any]:
+def _save(connection: Connection, session: Session, open_turn: str, attributes: Mapping[str, str], now: float) -> None:
+    values: dict[str, Any] = {
+        "k": session.key,
+        "a": orjson.dumps(attributes),
+        "sd": orjson.dumps(session.seed),
+        "o": open_turn,
+        "ttl": session.idle_ttl_s,
+        "u": now,
+    }
+    connection.execute(_SAVE, values)
+
+
+def _row(session: Session, turn_id: TurnId, now: float) -> dict[str, Any]:
     return {
         "key": session.key,
         "attributes": orjson.dumps(session.attributes),
         "seed": orjson.dumps(session.seed),
-        "turns": 0,
+        "open_turn": turn_id,
         "idle_ttl_s": session.idle_ttl_s,
         "last_used_at": now,
         "started_at": session.started_at,
     }
 
 
-def _delete(connection: Connection, key: SessionKey, *, turns: bool = True) -> None:
-    connection.execute(delete(HISTORY).where(HISTORY.c.session_key == key))
-    connection.execute(delete(SESSIONS).where(SESSIONS.c.key == key))
-    owned = select(TURNS.c.id).where(TURNS.c.session_key == key)
-    if turns:
-        connection.execute(delete(STEPS).where(STEPS.c.turn_id.in_(owned)))
-        connection.execute(delete(TURNS).where(TURNS.c.session_key == key))
-    else:
-        still_open = TURNS.c.state.in_(("running", "awaiting"))
-        connection.execute(sql_update(TURNS).where(TURNS.c.session_key == key, still_open).values(state="abandoned"))
+def _forget(connection: Connection, key: SessionKey) -> None:
+    connection.execute(_DROP_HISTORY, {"k": key})
+    connection.execute(_DROP, {"k": key})

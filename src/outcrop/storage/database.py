@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event
@@ -37,6 +38,9 @@ _GROUP = 256
 """Works in one commit at most, so that the first of them does not wait for ever."""
 
 
+_Asked = tuple[Work[Any], asyncio.Future[Any], asyncio.AbstractEventLoop]
+
+
 class _Thread:
     """One thread, one connection, a queue of works."""
 
@@ -44,8 +48,7 @@ class _Thread:
         # Connected here, so that a database that cannot be opened fails its opener and not every later caller.
         self._connection = engine.connect().execution_options(**{_BEGIN: "BEGIN IMMEDIATE" if commits else "BEGIN"})
         self._commits = commits
-        self._queue: deque[tuple[Work[Any], asyncio.Future[Any], asyncio.AbstractEventLoop]] = deque()
-        self._wake = threading.Semaphore(0)
+        self._queue: SimpleQueue[_Asked | None] = SimpleQueue()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -55,34 +58,33 @@ class _Thread:
             raise RuntimeError("the database is closed")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._queue.append((work, future, loop))
-        self._wake.release()
+        self._queue.put((work, future, loop))
         return await future
 
     def stop(self) -> None:
         self._stopping = True
-        self._wake.release()
+        self._queue.put(None)
         self._thread.join()
 
     def _run(self) -> None:
         with self._connection as connection:
-            while True:
-                self._wake.acquire()
-                group = self._gather()
-                if group:
-                    self._serve(connection, group)
-                elif self._stopping:
+            while (first := self._queue.get()) is not None:
+                group, last = self._gather(first)
+                self._serve(connection, group)
+                if last:
                     return
 
-    def _gather(self) -> list[tuple[Work[Any], asyncio.Future[Any], asyncio.AbstractEventLoop]]:
-        group: list[tuple[Work[Any], asyncio.Future[Any], asyncio.AbstractEventLoop]] = []
-        while self._queue and len(group) < _GROUP:
-            group.append(self._queue.popleft())
-        for _ in group[1:]:
-            self._wake.acquire(blocking=False)
-        return group
+    def _gather(self, first: _Asked) -> tuple[list[_Asked], bool]:
+        """What came in since the last commit, and whether the end is among it."""
+        group = [first]
+        while len(group) < _GROUP and not self._queue.empty():
+            asked = self._queue.get()
+            if asked is None:
+                return group, True
+            group.append(asked)
+        return group, False
 
-    def _serve(self, connection: Connection, group: list[Any]) -> None:
+    def _serve(self, connection: Connection, group: list[_Asked]) -> None:
         try:
             results = [(future, loop, work(connection), None) for work, future, loop in group]
             self._end(connection)
@@ -91,10 +93,9 @@ class _Thread:
             results = [(future, loop, *self._alone(connection, work)) for work, future, loop in group]
         for loop in {loop for _, loop, _, _ in results}:
             mine = [(future, value, error) for future, where, value, error in results if where is loop]
-            try:
+            # A loop that is closed has nobody left who waits.
+            with suppress(RuntimeError):
                 loop.call_soon_threadsafe(_deliver, mine)
-            except RuntimeError:
-                continue  # the loop is closed: nobody waits any more
 
     def _alone(self, connection: Connection, work: Work[Any]) -> tuple[Any, Exception | None]:
         try:

@@ -27,16 +27,18 @@ def upgrade() -> None:
         sa.Column("key", sa.String(512), primary_key=True),
         sa.Column("attributes", sa.LargeBinary, nullable=False),
         sa.Column("seed", sa.LargeBinary, nullable=False),
-        sa.Column("turns", sa.Integer, nullable=False),
+        sa.Column("open_turn", sa.String(64), nullable=False),
         sa.Column("idle_ttl_s", sa.Integer, nullable=False),
         sa.Column("last_used_at", sa.Float, nullable=False),
         sa.Column("started_at", sa.Float, nullable=False),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "history",
         sa.Column("session_key", sa.String(512), primary_key=True),
         sa.Column("turn", sa.Integer, primary_key=True),
         sa.Column("messages", sa.LargeBinary, nullable=False),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "turns",
@@ -49,8 +51,9 @@ def upgrade() -> None:
         sa.Column("ending", sa.LargeBinary),
         sa.Column("started_at", sa.Float, nullable=False),
         sa.Column("finished_at", sa.Float),
+        sqlite_with_rowid=False,
     )
-    op.create_index("turns_by_session", "turns", ["session_key", "state"])
+    op.create_index("turns_by_session", "turns", ["session_key"])
     op.create_table(
         "steps",
         sa.Column("turn_id", sa.String(64), primary_key=True),
@@ -62,6 +65,7 @@ def upgrade() -> None:
         sa.Column("outcome", sa.LargeBinary),
         sa.Column("started_at", sa.Float, nullable=False),
         sa.Column("finished_at", sa.Float),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "definitions",
