@@ -95,10 +95,11 @@ def _parts(text: str, offered: Toolset) -> list[_Part]:
 
 def _best(clause: str, text: str, offered: Toolset) -> Ranked | None:
     spans = find_spans(clause)
-    if _REFERS.search(clause) and not any(span.kind == "id" for span in spans):
-        spans += [span for span in find_spans(text) if span.kind == "id"]
     ranked = rank(clause, spans, offered)
-    return ranked[0] if ranked else None
+    if not ranked[0].deserves_call and _REFERS.search(clause) and not any(span.kind == "id" for span in spans):
+        # "it" may be an id of another clause
+        ranked = rank(clause, [*spans, *(span for span in find_spans(text) if span.kind == "id")], offered)
+    return ranked[0]
 
 
 def _join(first: Clause, second: Clause, text: str) -> Clause:

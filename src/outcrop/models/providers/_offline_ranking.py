@@ -99,7 +99,7 @@ class Ranked:
         """Whether the evidence is more than one passing word, or one value of a common kind."""
         if self.fitting or self.is_named or len(self.matched) > 1:
             return self.is_asking or bool(self.matched) or self.is_complete
-        return self.typed > 0 and (bool(self.matched) or self.agreed > 0 or self.is_complete)
+        return (self.typed > 0) + bool(self.matched) + (self.agreed > 0) > 1 or self.is_complete
 
     @property
     def deserves_call(self) -> bool:
@@ -182,7 +182,7 @@ def _score(tool: ToolView, said: _Said, offered: Toolset) -> Ranked:
         tuple(matched),
         fit.owned,
         fit.typed,
-        0.2 if said.first and said.action == tool.action else 0.0,
+        0.2 if not said.is_question and said.action == tool.action else 0.0,
         uncovered,
         bool(heads),
         said.action in ("read", "unknown") and tool.action == "read",
@@ -207,12 +207,9 @@ def _agreement(tool: ToolView, said: _Said) -> float:
     for one, other in _OPPOSITES:
         if one in tool.heads and one not in said.all:
             score -= 0.8 if other in said.all else 0.4
-    if said.first and said.first in tool.heads:
-        return score + 1.0
-    if "unknown" in (said.action, tool.action):
-        return score
-    if said.action == tool.action:
-        return score + 0.7
+    if "unknown" in (said.action, tool.action) or said.action == tool.action:
+        named = bool(said.first) and said.first in tool.heads
+        return score + (1.0 if named else 0.7 if said.action == tool.action else 0.0)
     if said.action == "read":
         return score - (1.6 if said.is_question else 1.0)
     return score - 0.7

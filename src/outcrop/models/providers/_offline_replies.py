@@ -30,7 +30,7 @@ def fill_reply(params: Sequence[Param], reply: str, offered: Toolset) -> Filled:
     for param in open_params:
         if param.type == "boolean":
             value: Any = yes_or_no(param, reply, is_reply=True)
-        elif len(open_params) > 1 or param.type in ("object",):
+        elif len(open_params) > 1 or filled.used or param.type == "object":
             value = None
         elif param.type == "array":
             parts = [part for part in re.split(r"\s*,\s*(?:and\s+)?|\s+(?:and|&)\s+", whole.strip(" .!?")) if part]
