@@ -1,6 +1,6 @@
 """Where a turn's processor time goes: by thread, by room of the house, by function, by line.
 
-    bench/profiling.py [turn|traced|report|long] [--at-once N] [--calls]
+    bench/profiling.py [turn|traced|report|regions|long] [--at-once N] [--calls]
 
 Runs one workload against `outcrop serve` under a profiler (profiled_server.py). Times are
 milliseconds of processor time per turn. With --calls it counts calls as well, in a second run,
@@ -28,6 +28,7 @@ from rich.table import Table
 import contestants
 from load import Client, Job, fresh, new_session, phase, seed
 from processes import LOAD_CORE, BenchmarkFailed, on_core, require_linux
+from workloads import WORKLOADS
 
 HERE = Path(__file__).resolve().parent
 _FILE_LIMIT_S = 30.0
@@ -96,7 +97,7 @@ def _function(place: list[Any]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Profile and print; what it returns is the process's exit status."""
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    options.add_argument("workload", nargs="?", default="turn", choices=["turn", "traced", "report", "long"])
+    options.add_argument("workload", nargs="?", default="turn", choices=["turn", "traced", "report", "regions", "long"])
     options.add_argument("--at-once", type=int, default=1)
     options.add_argument("--turns", type=int, default=1000)
     options.add_argument("--top", type=int, default=20)
@@ -132,7 +133,7 @@ async def _profiled(how: str, given: argparse.Namespace, folder: Path) -> tuple[
         engine = contestants.start(contestants.ENGINE, model_url, None, launcher)
         try:
             client = Client(engine.traced() if given.workload == "traced" else engine.target)
-            workload = "report" if given.workload == "report" else "turn"
+            workload = given.workload if given.workload in WORKLOADS else "turn"
             await phase(client, engine.server.tree, workload, 4, fresh(_WARM))
             jobs = await _jobs(client, given)
             engine.server.signal(signal.SIGUSR1)

@@ -28,6 +28,8 @@ from engine_tools import hop
 from processes import LOAD_CORE, SERVER_CORE, BenchmarkFailed, on_core, require_linux
 
 RESULTS = Path(__file__).resolve().parent / "results"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
+FROM, UPTO = "<!-- figures -->\n", "<!-- end of figures -->"
 IN_MEMORY_RUN = ("floor", "floor-wal", contestants.ENGINE)
 
 
@@ -41,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--no-memory", action="store_true", help="leave out memory after many sessions")
     options.add_argument("--data-dir", type=Path, help="where servers keep their data (default: temporary files)")
     options.add_argument("--out", type=Path, default=RESULTS, help="folder of latest.json and latest.md")
+    options.add_argument("--page", action="store_true", help="write the table into docs/benchmarks.md too")
     return options
 
 
@@ -58,6 +61,11 @@ def main(arguments: list[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "latest.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
     (options.out / "latest.md").write_text(report.markdown(results), encoding="utf-8")
+    if options.page:
+        before, _, rest = PAGE.read_text(encoding="utf-8").partition(FROM)
+        PAGE.write_text(
+            f"{before}{FROM}\n{report.markdown(results)}\n{UPTO}{rest.partition(UPTO)[2]}", encoding="utf-8"
+        )
     output = Console(width=None if sys.stdout.isatty() else 190)
     output.print(report.terminal(results))
     output.print(f"written: {options.out}/latest.json and latest.md", markup=False, soft_wrap=True)
