@@ -35,6 +35,7 @@ from sqlalchemy import update as sql_update
 
 from outcrop.ids import SessionKey, TurnId
 from outcrop.storage.database import METADATA, Database
+from outcrop.storage.statements import Prepared, Row
 
 JSON = dict[str, Any]
 StepState = Literal["intended", "awaiting", "done", "uncertain", "abandoned"]
@@ -77,37 +78,37 @@ DEFINITIONS = Table(
     Column("body", LargeBinary, nullable=False),
 )
 
-_NEW_TURN = insert(TURNS)
-_NEW_STEP = insert(STEPS)
-_CONCLUDE = (
+_NEW_TURN = Prepared(insert(TURNS), TURNS.columns.keys())
+_NEW_STEP = Prepared(insert(STEPS), STEPS.columns.keys())
+_CONCLUDE = Prepared(
     sql_update(STEPS)
     .where(STEPS.c.turn_id == bindparam("t"), STEPS.c.ordinal == bindparam("o"), STEPS.c.branch == bindparam("b"))
     .values(state=bindparam("s"), outcome=bindparam("r"), finished_at=bindparam("f"))
 )
-_CONFIRM = (
+_CONFIRM = Prepared(
     sql_update(STEPS)
     .where(STEPS.c.turn_id == bindparam("t"), STEPS.c.ordinal == bindparam("o"), STEPS.c.branch == bindparam("b"))
     .values(state="intended", intent=bindparam("i"))
 )
-_STATE = (
+_STATE = Prepared(
     sql_update(TURNS).where(TURNS.c.id == bindparam("t")).values(state=bindparam("s"), invocation_id=bindparam("i"))
 )
-_END = (
+_END = Prepared(
     sql_update(TURNS)
     .where(TURNS.c.id == bindparam("t"))
     .values(state=bindparam("s"), ending=bindparam("e"), finished_at=bindparam("f"), invocation_id="")
 )
-_LEAVE = (
+_LEAVE = Prepared(
     sql_update(STEPS)
-    .where(STEPS.c.turn_id == bindparam("t"), STEPS.c.state.in_(("intended", "awaiting")))
+    .where(STEPS.c.turn_id == bindparam("t"), (STEPS.c.state == "intended") | (STEPS.c.state == "awaiting"))
     .values(state=case((STEPS.c.state == "awaiting", "abandoned"), else_="uncertain"), finished_at=bindparam("f"))
 )
 """A turn that ends early: what was under way is uncertain, what the caller owed will not come."""
-_TURN = select(TURNS).where(TURNS.c.id == bindparam("t"))
-_DEFINITION = select(DEFINITIONS.c.body).where(DEFINITIONS.c.digest == bindparam("d"))
-_KNOWN = select(DEFINITIONS.c.digest).where(DEFINITIONS.c.digest == bindparam("d"))
-_KEEP = insert(DEFINITIONS)
-_ENTRIES = select(STEPS).where(STEPS.c.turn_id == bindparam("t")).order_by(STEPS.c.ordinal, STEPS.c.branch)
+_TURN = Prepared(select(TURNS).where(TURNS.c.id == bindparam("t")))
+_DEFINITION = Prepared(select(DEFINITIONS.c.body).where(DEFINITIONS.c.digest == bindparam("d")))
+_KNOWN = Prepared(select(DEFINITIONS.c.digest).where(DEFINITIONS.c.digest == bindparam("d")))
+_KEEP = Prepared(insert(DEFINITIONS), DEFINITIONS.columns.keys())
+_ENTRIES = Prepared(select(STEPS).where(STEPS.c.turn_id == bindparam("t")).order_by(STEPS.c.ordinal, STEPS.c.branch))
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,10 +201,10 @@ class Journal:
         }
 
         def work(connection: Connection) -> None:
-            if connection.execute(_KNOWN, {"d": definition.digest}).first() is None:
-                connection.execute(_KEEP, {"digest": definition.digest, "body": definition.body})
+            if _KNOWN.row(connection, {"d": definition.digest}) is None:
+                _KEEP.run(connection, {"digest": definition.digest, "body": definition.body})
             session(connection)
-            connection.execute(_NEW_TURN, row)
+            _NEW_TURN.run(connection, row)
 
         return work
 
@@ -221,8 +222,8 @@ class Journal:
             if first is not None:
                 first(connection)
             _conclude(connection, turn_id, concluded, now)
-            if intended:
-                connection.execute(_NEW_STEP, [_intent_row(turn_id, intent, now) for intent in intended])
+            for intent in intended:
+                _NEW_STEP.run(connection, _intent_row(turn_id, intent, now))
 
         await self._database.write(work)
 
@@ -233,7 +234,7 @@ class Journal:
 
         def work(connection: Connection) -> None:
             _conclude(connection, turn_id, concluded, now)
-            connection.execute(_STATE, {"t": turn_id, "s": "awaiting", "i": invocation_id})
+            _STATE.run(connection, {"t": turn_id, "s": "awaiting", "i": invocation_id})
             also(connection)
 
         await self._database.write(work)
@@ -251,8 +252,8 @@ class Journal:
             _conclude(connection, turn_id, concluded, now)
             for one in confirmed:
                 body = orjson.dumps(one.body)
-                connection.execute(_CONFIRM, {"t": turn_id, "o": one.ordinal, "b": one.branch, "i": body})
-            connection.execute(_STATE, {"t": turn_id, "s": "running", "i": ""})
+                _CONFIRM.run(connection, {"t": turn_id, "o": one.ordinal, "b": one.branch, "i": body})
+            _STATE.run(connection, {"t": turn_id, "s": "running", "i": ""})
 
         await self._database.write(work)
 
@@ -270,8 +271,8 @@ class Journal:
         def work(connection: Connection) -> None:
             _conclude(connection, turn_id, concluded, now)
             if state != "done":
-                connection.execute(_LEAVE, {"t": turn_id, "f": now})
-            connection.execute(_END, {"t": turn_id, "s": state, "e": orjson.dumps(ending), "f": now})
+                _LEAVE.run(connection, {"t": turn_id, "f": now})
+            _END.run(connection, {"t": turn_id, "s": state, "e": orjson.dumps(ending), "f": now})
             also(connection)
 
         await self._database.write(work)
@@ -279,30 +280,33 @@ class Journal:
 
 def read_open_turn(connection: Connection, turn_id: str) -> OpenTurn:
     """A turn that has not ended, with its entries and definition."""
-    row = connection.execute(_TURN, {"t": turn_id}).mappings().one()
-    definition = connection.execute(_DEFINITION, {"d": row["definition"]}).scalar_one()
-    entries = connection.execute(_ENTRIES, {"t": row["id"]}).mappings()
+    row = _TURN.row(connection, {"t": turn_id})
+    assert row is not None, "a session names a turn that exists"
+    turn = dict(zip(TURNS.columns.keys(), row, strict=True))
+    definition = _DEFINITION.row(connection, {"d": turn["definition"]})
+    assert definition is not None, "a turn names a definition that is kept"
     return OpenTurn(
-        id=row["id"],
-        state=row["state"],
-        opening=orjson.loads(row["opening"]),
-        definition=orjson.loads(definition),
-        invocation_id=row["invocation_id"],
-        started_at=row["started_at"],
-        entries=tuple(_entry(entry) for entry in entries),
+        id=turn["id"],
+        state=turn["state"],
+        opening=orjson.loads(turn["opening"]),
+        definition=orjson.loads(definition[0]),
+        invocation_id=turn["invocation_id"],
+        started_at=turn["started_at"],
+        entries=tuple(_entry(row) for row in _ENTRIES.rows(connection, {"t": turn_id})),
     )
 
 
-def _entry(row: Any) -> Entry:
+def _entry(row: Row) -> Entry:
+    _, ordinal, branch, kind, state, intent, outcome, started_at, finished_at = row
     return Entry(
-        ordinal=row["ordinal"],
-        branch=row["branch"],
-        kind=row["kind"],
-        state=row["state"],
-        intent=orjson.loads(row["intent"]),
-        outcome=None if row["outcome"] is None else orjson.loads(row["outcome"]),
-        started_at=row["started_at"],
-        finished_at=row["finished_at"],
+        ordinal=ordinal,
+        branch=branch,
+        kind=kind,
+        state=state,
+        intent=orjson.loads(intent),
+        outcome=None if outcome is None else orjson.loads(outcome),
+        started_at=started_at,
+        finished_at=finished_at,
     )
 
 
@@ -324,4 +328,4 @@ def _conclude(connection: Connection, turn_id: TurnId, concluded: Sequence[Concl
     for one in concluded:
         body = orjson.dumps(one.outcome)
         values = {"t": turn_id, "o": one.ordinal, "b": one.branch, "s": one.state, "r": body, "f": now}
-        connection.execute(_CONCLUDE, values)
+        _CONCLUDE.run(connection, values)

@@ -19,6 +19,7 @@ from outcrop.ids import SessionKey, TurnId
 from outcrop.messages import Message
 from outcrop.sessions.journal import STEPS, TURNS, Also, OpenTurn, read_open_turn
 from outcrop.storage.database import METADATA, Database
+from outcrop.storage.statements import Prepared
 
 SESSIONS = Table(
     "sessions",
@@ -41,10 +42,10 @@ HISTORY = Table(
     sqlite_with_rowid=False,
 )
 
-_GET = select(SESSIONS).where(SESSIONS.c.key == bindparam("k"))
-_TURNS = select(HISTORY.c.messages).where(HISTORY.c.session_key == bindparam("k")).order_by(HISTORY.c.turn)
-_NEW = insert(SESSIONS)
-_SAVE = (
+_GET = Prepared(select(SESSIONS).where(SESSIONS.c.key == bindparam("k")))
+_TURNS = Prepared(select(HISTORY.c.messages).where(HISTORY.c.session_key == bindparam("k")).order_by(HISTORY.c.turn))
+_NEW = Prepared(insert(SESSIONS), SESSIONS.columns.keys())
+_SAVE = Prepared(
     sql_update(SESSIONS)
     .where(SESSIONS.c.key == bindparam("k"))
     .values(
@@ -55,14 +56,18 @@ _SAVE = (
         last_used_at=bindparam("u"),
     )
 )
-_OPEN = sql_update(SESSIONS).where(SESSIONS.c.key == bindparam("k")).values(open_turn=bindparam("o"))
-_APPEND = insert(HISTORY)
-_DROP = delete(SESSIONS).where(SESSIONS.c.key == bindparam("k"))
-_DROP_HISTORY = delete(HISTORY).where(HISTORY.c.session_key == bindparam("k"))
+_OPEN = Prepared(sql_update(SESSIONS).where(SESSIONS.c.key == bindparam("k")).values(open_turn=bindparam("o")))
+_APPEND = Prepared(insert(HISTORY), HISTORY.columns.keys())
+_DROP = Prepared(delete(SESSIONS).where(SESSIONS.c.key == bindparam("k")))
+_DROP_HISTORY = Prepared(delete(HISTORY).where(HISTORY.c.session_key == bindparam("k")))
 _OWN_TURNS = TURNS.c.session_key == bindparam("k")
-_DROP_STEPS = delete(STEPS).where(STEPS.c.turn_id.in_(select(TURNS.c.id).where(_OWN_TURNS)))
-_DROP_TURNS = delete(TURNS).where(_OWN_TURNS)
-_ABANDON = sql_update(TURNS).where(_OWN_TURNS, TURNS.c.state.in_(("running", "awaiting"))).values(state="abandoned")
+_DROP_STEPS = Prepared(delete(STEPS).where(STEPS.c.turn_id.in_(select(TURNS.c.id).where(_OWN_TURNS))))
+_DROP_TURNS = Prepared(delete(TURNS).where(_OWN_TURNS))
+_ABANDON = Prepared(
+    sql_update(TURNS)
+    .where(_OWN_TURNS, (TURNS.c.state == "running") | (TURNS.c.state == "awaiting"))
+    .values(state="abandoned")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +103,17 @@ class Sessions:
         """
 
         def work(connection: Connection) -> tuple[Session, OpenTurn | None]:
-            row = connection.execute(_GET, {"k": key}).mappings().one_or_none()
-            if row is None:
+            found = _GET.row(connection, {"k": key})
+            if found is None:
                 return Session(key, {}, (), (), idle_ttl_s, now, is_new=True), None
+            row: dict[str, Any] = dict(zip(SESSIONS.columns.keys(), found, strict=True))
             if now - row["last_used_at"] > row["idle_ttl_s"]:
                 return Session(key, {}, (), (), idle_ttl_s, now, is_new=True, replaces=True), None
-            turns = connection.execute(_TURNS, {"k": key}).scalars()
+            turns = _TURNS.rows(connection, {"k": key})
             stored = Session(
                 key=key,
                 attributes=orjson.loads(row["attributes"]),
-                history=[orjson.loads(messages) for messages in turns],
+                history=[orjson.loads(messages) for (messages,) in turns],
                 seed=orjson.loads(row["seed"]),
                 idle_ttl_s=row["idle_ttl_s"],
                 started_at=row["started_at"],
@@ -122,8 +128,8 @@ class Sessions:
 
         def work(connection: Connection) -> None:
             _forget(connection, key)
-            connection.execute(_DROP_STEPS, {"k": key})
-            connection.execute(_DROP_TURNS, {"k": key})
+            _DROP_STEPS.run(connection, {"k": key})
+            _DROP_TURNS.run(connection, {"k": key})
 
         await self._database.write(work)
 
@@ -134,11 +140,11 @@ def starting(session: Session, turn_id: TurnId, now: float) -> Also:
     def also(connection: Connection) -> None:
         if session.replaces:
             _forget(connection, session.key)
-            connection.execute(_ABANDON, {"k": session.key})
+            _ABANDON.run(connection, {"k": session.key})
         if session.is_new:
-            connection.execute(_NEW, _row(session, turn_id, now))
+            _NEW.run(connection, _row(session, turn_id, now))
         else:
-            connection.execute(_OPEN, {"k": session.key, "o": turn_id})
+            _OPEN.run(connection, {"k": session.key, "o": turn_id})
 
     return also
 
@@ -155,7 +161,7 @@ def saving(session: Session, attributes: Mapping[str, str], turn: Sequence[Messa
         _save(connection, session, "", attributes, now)
         if turn:
             row = {"session_key": session.key, "turn": len(session.history), "messages": orjson.dumps(turn)}
-            connection.execute(_APPEND, row)
+            _APPEND.run(connection, row)
 
     return also
 
@@ -169,7 +175,7 @@ def _save(connection: Connection, session: Session, open_turn: str, attributes: 
         "ttl": session.idle_ttl_s,
         "u": now,
     }
-    connection.execute(_SAVE, values)
+    _SAVE.run(connection, values)
 
 
 def _row(session: Session, turn_id: TurnId, now: float) -> dict[str, Any]:
@@ -185,5 +191,5 @@ def _row(session: Session, turn_id: TurnId, now: float) -> dict[str, Any]:
 
 
 def _forget(connection: Connection, key: SessionKey) -> None:
-    connection.execute(_DROP_HISTORY, {"k": key})
-    connection.execute(_DROP, {"k": key})
+    _DROP_HISTORY.run(connection, {"k": key})
+    _DROP.run(connection, {"k": key})

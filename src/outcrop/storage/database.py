@@ -9,7 +9,9 @@ it has no effects besides its statements.
 
 On SQLite a writer thread owns the one writing connection and commits what has gathered since
 the last commit in one go: the event loop never waits for the disk, and 64 turns at once pay
-for one commit, not 64. Rooms own their tables and statements; no SQL lives here.
+for one commit, not 64. The threads begin and end transactions themselves, on the driver's
+connection, because SQLAlchemy's own bookkeeping costs more than the transaction. Rooms own
+their tables and statements; no SQL lives here.
 """
 
 from __future__ import annotations
@@ -31,8 +33,8 @@ Work = Callable[[Connection], T]
 METADATA = MetaData()
 """All tables of the house; each room adds its own."""
 
-_BEGIN = "outcrop_begin"
-"""The execution option that says how a connection's transactions begin."""
+_OWN = "outcrop_own_transactions"
+"""The execution option of connections whose thread begins and ends transactions itself."""
 
 _GROUP = 256
 """Works in one commit at most, so that the first of them does not wait for ever."""
@@ -46,8 +48,8 @@ class _Thread:
 
     def __init__(self, engine: Engine, name: str, *, commits: bool) -> None:
         # Connected here, so that a database that cannot be opened fails its opener and not every later caller.
-        self._connection = engine.connect().execution_options(**{_BEGIN: "BEGIN IMMEDIATE" if commits else "BEGIN"})
-        self._commits = commits
+        self._connection = engine.connect().execution_options(**{_OWN: True})
+        self._begin, self._end = ("BEGIN IMMEDIATE", "COMMIT") if commits else ("BEGIN", "ROLLBACK")
         self._queue: SimpleQueue[_Asked | None] = SimpleQueue()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -85,32 +87,39 @@ class _Thread:
         return group, False
 
     def _serve(self, connection: Connection, group: list[_Asked]) -> None:
+        results: list[tuple[asyncio.Future[Any], asyncio.AbstractEventLoop, Any, Exception | None]]
         try:
-            results = [(future, loop, work(connection), None) for work, future, loop in group]
-            self._end(connection)
-        except Exception:  # whatever failed, the whole group is undone and each work tried alone
-            connection.rollback()
-            results = [(future, loop, *self._alone(connection, work)) for work, future, loop in group]
+            values = self._transact(connection, [work for work, _, _ in group])
+            results = [(future, loop, value, None) for (_, future, loop), value in zip(group, values, strict=True)]
+        except Exception as error:
+            if len(group) == 1:
+                results = [(group[0][1], group[0][2], None, error)]
+            else:
+                # Whatever failed, the whole group is undone; each work is tried alone.
+                for one in group:
+                    self._serve(connection, [one])
+                return
         for loop in {loop for _, loop, _, _ in results}:
             mine = [(future, value, error) for future, where, value, error in results if where is loop]
             # A loop that is closed has nobody left who waits.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(_deliver, mine)
 
-    def _alone(self, connection: Connection, work: Work[Any]) -> tuple[Any, Exception | None]:
-        try:
-            value = work(connection)
-            self._end(connection)
-        except Exception as error:  # handed to the caller, who raises it
-            connection.rollback()
-            return None, error
-        return value, None
+    def _transact(self, connection: Connection, works: list[Work[Any]]) -> list[Any]:
+        """What the works return, all in one transaction.
 
-    def _end(self, connection: Connection) -> None:
-        if self._commits:
-            connection.commit()
-        else:
-            connection.rollback()
+        Errors: what a work or the commit raises; nothing is kept then.
+        """
+        driver: Any = connection.connection.dbapi_connection
+        driver.execute(self._begin)
+        try:
+            values = [work(connection) for work in works]
+            driver.execute(self._end)
+        except BaseException:
+            if driver.in_transaction:
+                driver.execute("ROLLBACK")
+            raise
+        return values
 
 
 def _deliver(results: list[tuple[asyncio.Future[Any], Any, Exception | None]]) -> None:
@@ -197,4 +206,5 @@ def _pragmas(synchronous: str) -> Callable[[Any, Any], None]:
 def _begin(connection: Connection) -> None:
     # Left to itself, sqlite3 begins at the first change: reads before it would see different states of a
     # file that another process writes, and two processes could each read and then write.
-    connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN"))
+    if not connection.get_execution_options().get(_OWN):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -31,6 +31,7 @@ from sqlalchemy import (
 )
 
 from outcrop.storage.database import METADATA, Database
+from outcrop.storage.statements import Prepared
 
 T = TypeVar("T")
 Record = dict[str, Any]
@@ -57,8 +58,8 @@ _NEXT = (
     .scalar_subquery()
 )
 _WRITTEN: dict[str, Any] = {"parent": bindparam("p"), "name": bindparam("n"), "changed": _NEXT, "body": bindparam("b")}
-_GET = select(DOCUMENTS.c.body).where(_KEY)
-_CHANGED = select(DOCUMENTS.c.changed).where(_KEY)
+_GET = Prepared(select(DOCUMENTS.c.body).where(_KEY))
+_CHANGED = Prepared(select(DOCUMENTS.c.changed).where(_KEY))
 _INSERT = insert(DOCUMENTS).values(kind=bindparam("k"), id=bindparam("i"), **_WRITTEN)
 _UPDATE = update(DOCUMENTS).where(_KEY).values(**_WRITTEN)
 _DELETE = delete(DOCUMENTS).where(_KEY)
@@ -78,12 +79,13 @@ class DocumentTransaction:
 
     def get(self, kind: str, id: str) -> Record | None:
         """One document, or None."""
-        body = self._connection.execute(_GET, {"k": kind, "i": id}).scalar_one_or_none()
-        return None if body is None else orjson.loads(body)
+        row = _GET.row(self._connection, {"k": kind, "i": id})
+        return None if row is None else orjson.loads(row[0])
 
     def changed(self, kind: str, id: str) -> int | None:
         """The number of one document's last change, or None; cheap, to know whether a copy is still good."""
-        return self._connection.execute(_CHANGED, {"k": kind, "i": id}).scalar_one_or_none()
+        row = _CHANGED.row(self._connection, {"k": kind, "i": id})
+        return None if row is None else row[0]
 
     def put(self, kind: str, id: str, record: Record, *, parent: str = "", name: str = "") -> None:
         """Write one document whole, new or over the old one; it becomes the last changed of its kind and parent."""

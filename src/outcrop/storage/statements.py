@@ -1,0 +1,58 @@
+"""Statements compiled once, for what every turn does: a fifth of the cost of `Connection.execute`.
+
+A `Prepared` is written with SQLAlchemy like any other statement and compiled at its first use
+for the database at hand. It runs on the driver's own cursor, inside the transaction of the
+work it is called from; values go in and come out as the driver has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.sql.expression import ClauseElement
+
+Row = tuple[Any, ...]
+
+
+class Prepared:
+    """One statement with named values. Lists of values (`in_`) cannot be prepared."""
+
+    __slots__ = ("_compiled", "_element", "_insert")
+
+    def __init__(self, element: ClauseElement, insert: Sequence[str] | None = None) -> None:
+        """Keep a statement; `insert` names the columns of an insert that lists none itself."""
+        self._element = element
+        self._insert = insert
+        self._compiled: dict[str, tuple[str, list[str], dict[str, Any]]] = {}
+
+    def run(self, connection: Connection, values: Mapping[str, Any]) -> int:
+        """How many rows the statement changed."""
+        return self._execute(connection, values).rowcount
+
+    def row(self, connection: Connection, values: Mapping[str, Any]) -> Row | None:
+        """The first row, columns in the statement's order, or None."""
+        return self._execute(connection, values).fetchone()
+
+    def rows(self, connection: Connection, values: Mapping[str, Any]) -> list[Row]:
+        """All rows, columns in the statement's order."""
+        return self._execute(connection, values).fetchall()
+
+    def _execute(self, connection: Connection, values: Mapping[str, Any]) -> Any:
+        dialect = connection.dialect
+        found = self._compiled.get(dialect.name)
+        if found is None:
+            found = self._compiled[dialect.name] = self._compile(dialect)
+        text, names, fixed = found
+        cursor: Any = connection.connection.cursor()
+        given = [values[name] if name in values else fixed[name] for name in names]
+        cursor.execute(text, given)
+        return cursor
+
+    def _compile(self, dialect: Any) -> tuple[str, list[str], dict[str, Any]]:
+        options: dict[str, Any] = {} if self._insert is None else {"column_keys": list(self._insert)}
+        compiled: Any = self._element.compile(dialect=dialect, **options)
+        assert not compiled.post_compile_params, "no lists: their length is not known before the values are"
+        fixed = {name: bind.value for name, bind in compiled.binds.items() if not bind.required}
+        return str(compiled), list(compiled.positiontup or ()), fixed
