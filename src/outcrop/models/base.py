@@ -12,7 +12,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypedDict, cast
+from typing import Any, Protocol, TypedDict, cast, cast
 
 import orjson
 
@@ -215,7 +215,8 @@ class Folder:
                     content.append({"text": text})
             elif kind == "toolUse":
                 name = str(head["name"])
-                use = ToolUse(toolUseId=str(head["toolUseId"]), name=name, input=_input(name, text))
+                # what a provider added to its call, such as a signature it wants back, stays with the message
+                use = cast("ToolUse", {**head, "input": _input(name, text)})
                 content.append({"toolUse": use})
             elif text:
                 content.append({"reasoningContent": {"reasoningText": {"text": text, **head}}})

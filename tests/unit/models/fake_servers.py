@@ -104,10 +104,17 @@ def sse(event: Any, name: str = "") -> bytes:
 def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> bytes:
     """One chat.completion.chunk as an event."""
     choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-    return sse({"id": "chatcmpl-1", "object": "chat.completion.chunk", "choices": [choice], **more})
+    return sse({"id": "chatcmpl-1", "object": "chat.completion.chunk", "model": "fake", "choices": [choice], **more})
 
 
-USAGE = sse({"id": "chatcmpl-1", "choices": [], "usage": {"prompt_tokens": 12, "completion_tokens": 5}})
+USAGE = sse(
+    {
+        "id": "chatcmpl-1",
+        "model": "fake",
+        "choices": [],
+        "usage": {"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 17},
+    }
+)
 DONE = b"data: [DONE]\n\n"
 
 

@@ -66,6 +66,12 @@ def test_reasoning_keeps_its_signature():
     ]
 
 
+def test_a_call_keeps_what_its_provider_added():
+    begun = {"toolUse": {"toolUseId": "id_f", "name": "f", "reasoningSignature": "sig"}}
+    reply = fold({"contentBlockStart": {"start": begun}}, delta(tool("{}")))
+    assert reply.message["content"] == [{"toolUse": {**begun["toolUse"], "input": {}}}]
+
+
 def test_an_input_that_is_no_object_is_named():
     with pytest.raises(ToolInputMalformed, match="tool f"):
         fold(start("f"), delta(tool("[1]")))

@@ -23,6 +23,7 @@ from outcrop.models.base import (
     fold,
 )
 from outcrop.models.providers import strands
+from outcrop.models.providers._strands_clients import ClosingClient
 from outcrop.testing.conformance.models import INVENTORY, Answer
 
 
@@ -211,6 +212,45 @@ async def test_bedrock_text_arrives_before_the_reply_is_finished(bedrock_server)
             seen.append(next(iter(delta)))
             finish.set()
     assert seen == ["contentBlockDelta", "messageStop"]
+
+
+async def test_bedrock_keeps_its_connection_between_calls(bedrock_server):
+    bedrock_server.answers.extend([Answer("Hi")] * 4)
+    async with provider("bedrock", bedrock_server.url, region="us-east-1") as made:
+        for _ in range(4):
+            await reply(made)
+    assert len(set(bedrock_server.peers)) == 1
+
+
+def test_an_event_stream_is_closed_when_its_reader_fails_or_leaves_but_not_when_it_ends():
+    class Stream:
+        closed = 0
+
+        def __iter__(self):
+            return iter([1, 2])
+
+        def close(self):
+            self.closed += 1
+
+    class Client:
+        stream, region = Stream(), "here"
+
+        def converse_stream(self, modelId):
+            return {"stream": self.stream, "model": modelId}
+
+    client = ClosingClient(Client(), {"converse_stream": "stream"})
+    assert client.region == "here"
+    assert list(client.converse_stream(modelId="m")["stream"]) == [1, 2]
+    assert Client.stream.closed == 0
+    left = client.converse_stream(modelId="m")["stream"]
+    assert next(left) == 1
+    del left
+    assert Client.stream.closed == 1
+    failing = client.converse_stream(modelId="m")["stream"]
+    next(failing)
+    with pytest.raises(KeyError):
+        failing.throw(KeyError())
+    assert Client.stream.closed == 2
 
 
 async def test_bedrock_reports_an_error_in_mid_stream(bedrock_server):

@@ -7,7 +7,7 @@ Retries are turned off in the clients, because `resilience` makes them.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from outcrop.config import Binding
@@ -60,6 +60,38 @@ def _boto(binding: Binding) -> Any:
     )
 
 
+class ClosingClient:
+    """A boto3 client whose event streams give their connection back when their reader fails or leaves.
+
+    Shapes: streams names the calls that stream and the member of their response that does.
+    """
+
+    def __init__(self, client: Any, streams: Mapping[str, str]) -> None:
+        """Stand before the client."""
+        self._client = client
+        self._streams = streams
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+        if name not in self._streams:
+            return found
+
+        def call(**request: Any) -> dict[str, Any]:
+            response = found(**request)
+            member = self._streams[name]
+            return {**response, member: _closing(response[member])}
+
+        return call
+
+
+def _closing(stream: Any) -> Iterator[Any]:
+    try:
+        yield from stream
+    except BaseException:
+        stream.close()
+        raise
+
+
 def bedrock(binding: Binding, key: str) -> Made:
     """Amazon Bedrock's Converse API; the class makes one boto3 client and keeps it."""
     model = _class("bedrock", "BedrockModel")(
@@ -72,6 +104,7 @@ def bedrock(binding: Binding, key: str) -> Made:
     params = table(binding, "params")
     if params:
         model.config["additional_request_fields"] = params
+    model.client = ClosingClient(model.client, {"converse_stream": "stream"})
     return model, model.client.close
 
 
@@ -82,6 +115,7 @@ def sagemaker(binding: Binding, key: str) -> Made:
         payload_config={"max_tokens": _max_tokens(binding), "stream": True, **table(binding, "params")},
         boto_client_config=_boto(binding),
     )
+    model.client = ClosingClient(model.client, {"invoke_endpoint_with_response_stream": "Body"})
     return model, model.client.close
 
 
