@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
+from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -29,6 +30,7 @@ def names(package: str) -> list[str]:
     return sorted(_files(package) | {point.name for point in entry_points(group=package)})
 
 
+@cache
 def _files(package: str) -> set[str]:
     found = pkgutil.iter_modules(importlib.import_module(package).__path__)
     return {module.name for module in found if not module.name.startswith("_")}

@@ -7,8 +7,18 @@ few on purpose: operation and model.
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
-from outcrop.events import ActionReturned, Answered, ControlReturned, Event, Failed, ModelAnswered, ModelCalled
+from outcrop.events import (
+    ActionReturned,
+    Answered,
+    ControlReturned,
+    Event,
+    Failed,
+    ModelAnswered,
+    ModelCalled,
+    TextStreamed,
+)
 
 _MEANINGS = {
     "outcrop_turns_total": "Turns that ended or handed control back, by outcome.",
@@ -26,18 +36,20 @@ class Metrics:
 
     def __init__(self) -> None:
         """Start at nothing."""
-        self._counts: Counter[tuple[str, str]] = Counter()
+        self._counts: Counter[tuple[Any, ...]] = Counter()
 
     def count(self, name: str, amount: int = 1, **labels: str) -> None:
         """Add to a counter.
 
         Shapes: name is one of this module's; labels become `{key="value"}` in the order given.
         """
-        self._counts[name, ",".join(f'{key}="{_escaped(value)}"' for key, value in labels.items())] += amount
+        self._counts[name, *labels.items()] += amount
 
     def observe(self, event: Event) -> None:
         """Count what a turn's event says."""
         match event:
+            case TextStreamed():
+                return  # first, because there is one for every token
             case ModelCalled():
                 self.count("outcrop_model_invocations_total", model=event.model_id)
             case ModelAnswered():
@@ -53,21 +65,25 @@ class Metrics:
                 self.count("outcrop_turns_total", outcome="return_control")
             case Failed():
                 self.count("outcrop_turns_total", outcome="failed")
-            case _:
-                return
 
     def value(self, name: str) -> int:
         """A counter's sum over all labels."""
-        return sum(count for (counter, _), count in self._counts.items() if counter == name)
+        return sum(count for (counter, *_), count in self._counts.items() if counter == name)
 
     def text(self) -> str:
         """All counters in Prometheus' text exposition form."""
         lines: list[str] = []
         for name, meaning in _MEANINGS.items():
             lines += [f"# HELP {name} {meaning}", f"# TYPE {name} counter"]
-            found = sorted((labels, count) for (counter, labels), count in self._counts.items() if counter == name)
-            lines += [f"{name}{{{labels}}} {count}" if labels else f"{name} {count}" for labels, count in found]
+            found = sorted(
+                (_labels(given), count) for (counter, *given), count in self._counts.items() if counter == name
+            )
+            lines += [f"{name}{{{labels}}} {count}" for labels, count in found]
         return "\n".join(lines) + "\n"
+
+
+def _labels(given: list[tuple[str, str]]) -> str:
+    return ",".join(f'{key}="{_escaped(value)}"' for key, value in given)
 
 
 def _escaped(value: str) -> str:
