@@ -16,6 +16,8 @@ from outcrop.models.providers._offline_render import render, sentence
 from outcrop.models.providers._offline_talk import Call
 from outcrop.models.providers._offline_words import label, stems
 
+_DEEPEST = 8
+_NO_PROSE = ("metadata", "location", "score")
 _FAULTS = ("errorMessage", "error_message", "message", "error", "errors", "exception", "fault", "detail", "reason")
 _ANY_TAG = re.compile(r"<[^<>]{1,300}>")
 _ASKING = re.compile(r"(?:who|what|which|where|when|how|why|is|are|does|do|did|has|have)\b", re.I)
@@ -91,14 +93,14 @@ def _passages(text: str, data: Any, query: str) -> str:
     return " ".join(sentence(sentences[at]) for at in sorted(best))
 
 
-def _strings(data: Any) -> list[str]:
+def _strings(data: Any, depth: int = 0) -> list[str]:
     if isinstance(data, str):
         return [data]
+    if depth > _DEEPEST:
+        return []
     if isinstance(data, dict):
-        return [
-            s
-            for key, v in cast("dict[str, Any]", data).items()
-            if key not in ("metadata", "location", "score")
-            for s in _strings(v)
-        ]
-    return [s for one in cast("list[Any]", data) for s in _strings(one)] if isinstance(data, list) else []
+        told = [value for key, value in cast("dict[str, Any]", data).items() if key not in _NO_PROSE]
+        return [text for value in told for text in _strings(value, depth + 1)]
+    return (
+        [text for one in cast("list[Any]", data) for text in _strings(one, depth + 1)] if isinstance(data, list) else []
+    )

@@ -13,6 +13,7 @@ from typing import Any, cast
 from outcrop.models.providers._offline_words import enumerate_words, label, name_words, vocabulary
 
 _LONG = 60
+_DEEPEST = 4
 _IDS = vocabulary("id sku code reference number no ref key serial isbn")
 _TITLES = ("name", "title", "full_name", "fullName", "label", "product")
 _PLACES = vocabulary("warehouse location city site room region country building office store")
@@ -114,7 +115,7 @@ def flag(name: str, value: bool, yes: str = "", no: str = "not ") -> str:
     return f"{yes if value else no}{said}" if describes else f"{said}: {'yes' if value else 'no'}".capitalize()
 
 
-def phrase(key: str, value: Any, currency: str = "") -> str:
+def phrase(key: str, value: Any, currency: str = "", depth: int = 0) -> str:
     """The field as a part of a list: "42 on hand", "lead time 5 days", "price 19.99 EUR", "supplier Acme"."""
     words, name = name_words(key) or [key], label(key)
     if isinstance(value, bool):
@@ -127,11 +128,13 @@ def phrase(key: str, value: Any, currency: str = "") -> str:
             return f"{value_of(value)} {name}"
         if currency and isinstance(value, float):
             return f"{name} {value_of(value)} {currency}"
-    return f"{name} {value_of(value)}"
+    return f"{name} {value_of(value, depth)}"
 
 
-def value_of(value: Any) -> str:
-    """Any JSON value as a few words."""
+def value_of(value: Any, depth: int = 0) -> str:
+    """Any JSON value as a few words; what lies too deep is left out."""
+    if depth > _DEEPEST:
+        return "..."
     if value is None:
         return "unknown"
     if isinstance(value, bool):
@@ -141,11 +144,11 @@ def value_of(value: Any) -> str:
     if isinstance(value, int):
         return str(value) if abs(value) < 10_000 or abs(value) > 10**15 else f"{value:,}"
     if isinstance(value, list):
-        listed = [value_of(one) for one in cast("list[Any]", value)[:6]]
+        listed = [value_of(one, depth + 1) for one in cast("list[Any]", value)[:6]]
         return enumerate_words([*listed[:5], "more"] if len(listed) > 5 else listed) or "none"
     if isinstance(value, dict):
         inner = list(cast("dict[str, Any]", value).items())[:5]
-        return ", ".join(phrase(str(key), one) for key, one in inner) or "none"
+        return ", ".join(phrase(str(key), one, depth=depth + 1) for key, one in inner) or "none"
     return cut(str(value), 500)
 
 

@@ -21,6 +21,7 @@ _CARRIED = frozenset({"id", "email", "phone", "place", "person", "plain", "date"
 _GENERIC = frozenset({"id", "name", "number", "code", "key", "ref", "reference", "type", "status"})
 _MOST_VALUES = 2_000
 _MOST_EXCHANGES = 20
+_DEEPEST = 8
 
 
 def recall_here(
@@ -79,16 +80,13 @@ def _from_results(param: Param, tool: ToolView, calls: Sequence[Call], offered: 
     for call in reversed(calls):
         if call.result is None or call.result.failed:
             continue
-        exact, likely = _Finds(), _Finds()
-        about = {stem(word) for word in name_words(call.name)}
-        _collect(call.result.data, param, about, offered, exact, likely, [_MOST_VALUES])
+        search = _Search(param, offered)
+        search.look(call.result.data, frozenset(stem(word) for word in name_words(call.name)))
         if call.result.data is None:
-            likely.add(_from_text(param, call.result.text, offered))
-        for found in (exact, likely):
-            if len(found.values) == 1:
-                return found.values[0]
+            search.likely.add(_from_text(param, call.result.text, offered))
+        for found in (search.exact, search.likely):
             if found.values:
-                return None
+                return found.values[0] if len(found.values) == 1 else None
     return None
 
 
@@ -101,30 +99,41 @@ class _Finds:
             self.values.append(value)
 
 
-def _collect(
-    data: Any, param: Param, about: set[str], offered: Toolset, exact: _Finds, likely: _Finds, budget: list[int]
-) -> None:
-    budget[0] -= 1
-    if budget[0] < 0:
-        return
-    if isinstance(data, list):
-        for item in cast("list[Any]", data):
-            _collect(item, param, about, offered, exact, likely, budget)
-    elif isinstance(data, dict):
-        for key, value in cast("dict[str, Any]", data).items():
-            own = {stem(word) for word in name_words(str(key))}
-            if isinstance(value, (dict, list)):
-                _collect(value, param, about | own, offered, exact, likely, budget)
-            elif canonical(str(key)) == canonical(param.name) and canonical(param.name) not in _GENERIC:
-                exact.add(convert(param, value))
-            elif _has_prefix(param, value, offered) or (own <= _GENERIC_STEMS and _named_after(param, about)):
-                likely.add(convert(param, value))
+class _Search:
+    """Looks through a result for values of one parameter: under its own name, or that look like its ids."""
+
+    def __init__(self, param: Param, offered: Toolset) -> None:
+        self.exact, self.likely = _Finds(), _Finds()
+        self._param, self._offered = param, offered
+        self._left = _MOST_VALUES
+
+    def look(self, data: Any, about: frozenset[str], depth: int = 0) -> None:
+        self._left -= 1
+        if self._left < 0 or depth > _DEEPEST:
+            return
+        if isinstance(data, list):
+            for item in cast("list[Any]", data):
+                self.look(item, about, depth + 1)
+        elif isinstance(data, dict):
+            for key, value in cast("dict[str, Any]", data).items():
+                own = frozenset(stem(word) for word in name_words(str(key)))
+                if isinstance(value, (dict, list)):
+                    self.look(value, about | own, depth + 1)
+                else:
+                    self._take(str(key), own, value, about)
+
+    def _take(self, key: str, own: frozenset[str], value: Any, about: frozenset[str]) -> None:
+        param, wanted = self._param, canonical(self._param.name)
+        if canonical(key) == wanted and wanted not in _GENERIC:
+            self.exact.add(convert(param, value))
+        elif _has_prefix(param, value, self._offered) or (own <= _GENERIC_STEMS and _named_after(param, about)):
+            self.likely.add(convert(param, value))
 
 
 _GENERIC_STEMS = frozenset(stem(word) for word in ("id", "number", "code", "reference", "ref", "key"))
 
 
-def _named_after(param: Param, about: set[str]) -> bool:
+def _named_after(param: Param, about: frozenset[str]) -> bool:
     nouns = {word for word in param.stems if word not in _GENERIC_STEMS}
     return param.purpose == "id" and bool(nouns) and nouns <= about
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 from outcrop.models.providers._offline_words import NUMBER_WORDS, STOPWORDS, number_in_words, vocabulary, words
@@ -21,6 +22,8 @@ Kind = Literal[
 
 LONGEST_ANALYSED = 8_000
 """Characters of one text that are looked at; of a longer one, the head and the tail."""
+_MOST_SPANS = 60
+"""Spans of one kind that are looked at; a text with more is no request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ _MONTH = (
 )
 _WEEKDAY = r"(?:mon|tues?|wednes|thurs?|fri|satur|sun)day"
 _CURRENCIES = {"$": "USD", "€": "EUR", "£": "GBP", "¥": "JPY", "dollar": "USD", "euro": "EUR", "pound": "GBP"}
-_AMOUNT = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
+_AMOUNT = r"\d{1,3}(?:,\d{3}){1,6}(?:\.\d{1,12})?|\d{1,30}(?:\.\d{1,12})?"
 _CURRENCY = r"(?:usd|eur|gbp|chf|jpy|cad|aud|sek|nok|dkk|pln|inr|dollars?|euros?|pounds?|[$€£¥])"
 _DATE = "|".join(
     (
@@ -117,7 +120,7 @@ def find_spans(text: str) -> list[Span]:
     taken = bytearray(len(text))
     found: list[Span] = []
     for kind, pattern in _TYPED:
-        for match in pattern.finditer(text):
+        for match in islice(pattern.finditer(text), _MOST_SPANS):
             if not any(taken[match.start() : match.end()]):
                 span = _typed(kind, match, text)
                 if span is not None:
@@ -150,13 +153,13 @@ def _typed(kind: Kind, match: re.Match[str], text: str) -> Span | None:
     if kind == "date":
         return None if raw.lower() == "may" else make_span("date", start, end, text, _iso_date(raw))
     if kind in ("money", "percent", "number"):
-        amount = _amount(raw)
+        plain = _plain(raw)
         if kind == "money":
             # only the digits are the amount: the currency may be another parameter's value
             digits = re.search(_AMOUNT, raw)
             assert digits is not None
             start, end = start + digits.start(), start + digits.end()
-        return make_span(kind, start, end, text, _plain(amount), amount, _currency(raw) if kind == "money" else "")
+        return make_span(kind, start, end, text, plain, float(plain), _currency(raw) if kind == "money" else "")
     if kind == "phone":
         return make_span(kind, start, end, text, raw.strip()) if sum(c.isdigit() for c in raw) >= 7 else None
     if kind == "url":
@@ -181,15 +184,12 @@ def _measure(start: int, end: int, raw: str, text: str) -> Span:
     return make_span("number", start, start + digits.end(), text, digits.group(), float(digits.group()))
 
 
-def _amount(raw: str) -> float:
+def _plain(raw: str) -> str:
+    """The digits of a number as written, without thousands separators; "5k" as 5000."""
     digits = re.search(rf"-?(?:{_AMOUNT})", raw)
     assert digits is not None
-    value = float(digits.group().replace(",", ""))
-    return value * 1000 if re.search(r"\dk\b", raw, re.I) else value
-
-
-def _plain(amount: float) -> str:
-    return str(int(amount)) if amount == int(amount) and abs(amount) < 1e15 else repr(amount)
+    plain = digits.group().replace(",", "")
+    return str(int(float(plain) * 1000)) if len(plain) < 12 and re.search(r"\dk\b", raw, re.I) else plain
 
 
 def _currency(raw: str) -> str:
@@ -217,7 +217,7 @@ def _iso_date(raw: str) -> str:
 
 def _numbers_in_words(text: str, taken: bytearray) -> list[Span]:
     found: list[Span] = []
-    for match in _IN_WORDS.finditer(text):
+    for match in islice(_IN_WORDS.finditer(text), _MOST_SPANS):
         value = number_in_words(match.group())
         if value is None or any(taken[match.start() : match.end()]):
             continue
@@ -231,7 +231,7 @@ def _numbers_in_words(text: str, taken: bytearray) -> list[Span]:
 
 def _names(text: str, taken: bytearray) -> list[Span]:
     found: list[Span] = []
-    for match in _NAME.finditer(text):
+    for match in islice(_NAME.finditer(text), _MOST_SPANS):
         start, raw = match.start(), match.group()
         first = raw.split()[0].lower()
         at_start = not text[:start].strip() or text[:start].rstrip()[-1:] in ".?!:;\n"
@@ -252,7 +252,7 @@ def _names(text: str, taken: bytearray) -> list[Span]:
 def _phrases(text: str) -> list[Span]:
     found: list[Span] = []
     position = 0
-    while match := _PHRASE.search(text, position):
+    while len(found) < _MOST_SPANS and (match := _PHRASE.search(text, position)):
         position = match.start(1)
         kept: list[str] = []
         said = match.group(1).split()

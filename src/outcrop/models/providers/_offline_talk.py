@@ -70,7 +70,7 @@ class _Reader:
         said: list[str] = []
         for block in message.get("content") or ():
             if "text" in block:
-                said.append(block["text"])
+                said.append(_sound(block["text"]))
             elif "toolUse" in block and self.found:
                 use = block["toolUse"]
                 self._call(str(use.get("toolUseId", "")), use["name"], use.get("input") or {})
@@ -106,13 +106,29 @@ def _read_result(result: Mapping[str, Any]) -> Result:
     for block in cast("Sequence[Mapping[str, Any]]", result.get("content") or ()):
         if "json" in block:
             data = block["json"]
-            texts.append(orjson.dumps(data, default=str).decode())
+            texts.append(_written(data))
         elif "text" in block:
-            texts.append(str(block["text"]))
+            texts.append(_sound(str(block["text"])))
     text = "\n".join(texts).strip()
     if data is None and text[:1] in ("{", "[", '"'):
         data = _parsed(text)
     return Result(text, result.get("status") == "error" or _says_failed(text, data), data)
+
+
+def _written(data: Any) -> str:
+    try:
+        return orjson.dumps(data, default=str).decode()
+    except TypeError:  # nested too deep
+        return "..."
+
+
+def _sound(text: str) -> str:
+    """The text without halves of characters, which no tool input can carry."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+    return text
 
 
 def _parsed(text: str) -> Any:

@@ -201,7 +201,7 @@ def _param(name: str, about: Any, required: bool, depth: int) -> Param:
     kind, items = _type(schema), _mapping(schema.get("items"))
     item = _type(items)
     own = tuple(name_words(name))
-    choices = _choices(schema) or _choices(items)
+    choices = _choices(schema, item if kind == "array" else kind) or _choices(items, item)
     examples = tuple(match.strip(" .") for match in _EXAMPLE.findall(description)[:4])
     given = schema.get("example")
     if isinstance(given, (str, int)) and not isinstance(given, bool):
@@ -227,11 +227,15 @@ def _param(name: str, about: Any, required: bool, depth: int) -> Param:
     )
 
 
-def _choices(schema: Mapping[str, Any]) -> tuple[Any, ...]:
-    listed = schema.get("enum")
-    if not isinstance(listed, list):
+_CHOSEN: Mapping[str, type | tuple[type, ...]] = {"string": str, "integer": int, "number": (int, float)}
+
+
+def _choices(schema: Mapping[str, Any], kind: str) -> tuple[Any, ...]:
+    listed, wanted = schema.get("enum"), _CHOSEN.get(kind)
+    if not isinstance(listed, list) or wanted is None:
         return ()
-    return tuple(choice for choice in cast("list[Any]", listed) if isinstance(choice, (str, int, float)))
+    choices = cast("list[Any]", listed)
+    return tuple(choice for choice in choices if isinstance(choice, wanted) and not isinstance(choice, bool))
 
 
 def _type(schema: Mapping[str, Any]) -> str:

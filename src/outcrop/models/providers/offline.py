@@ -115,4 +115,7 @@ def _sent(request: ConverseRequest) -> int:
 
 
 def _counted(value: Any) -> int:
-    return token_count(orjson.dumps(value, default=str).decode())
+    try:
+        return token_count(orjson.dumps(value, default=str).decode())
+    except TypeError:  # nested too deep, or no JSON at all
+        return 1
