@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from agents import CHECK, RESERVE, Answer, World, functions_group
+from agents import CHECK, RESERVE, Answer, World, collect, functions_group
 from botocore.exceptions import ClientError, EventStreamError
 
 from outcrop.messages import text_of
@@ -58,7 +58,8 @@ def test_what_the_engine_can_do_is_done_first(world: World) -> None:
 
     asked = world.ask(ids, "Check and reserve")
     assert asked.kinds == [
-        "o.in(0)", "o.out(0)", "o.inv ACTION_GROUP(0)", "o.obs ACTION_GROUP(0)", "o.inv ACTION_GROUP(0)", "returnControl",
+        "o.in(0)", "o.out(0)", "o.inv ACTION_GROUP(0)", "o.obs ACTION_GROUP(0)",
+        "o.inv ACTION_GROUP(0)", "returnControl",
     ]  # fmt: skip
     bring(world, ids, asked, result("reserve", "reserved"))
 
@@ -233,3 +234,27 @@ paths:
         "name": "quantity", "type": "integer", "value": "2",
     }  # fmt: skip
     assert text_of(world.model.requests[-1].messages[0]) == "Order"
+
+
+def test_inline_agents_return_control_too(world: World) -> None:
+    world.model.then([call("orders__reserve", {"sku": "A", "quantity": 1})], "Done.")
+    definition = {
+        "foundationModel": "anthropic.claude-3-haiku",
+        "instruction": "You reserve the stock of a warehouse for customers.",
+        "actionGroups": [functions_group(RESERVE, name="orders", control=True)],
+        "sessionId": "session-1",
+        "enableTrace": True,
+    }
+
+    asked = collect(world.runtime.invoke_inline_agent(inputText="Reserve", **definition))
+    assert asked.control is not None
+    told = asked.control["invocationInputs"][0]["functionInvocationInput"]
+    echoed = {"agentId": told["agentId"]} if "agentId" in told else {}
+    state = {
+        "invocationId": asked.control["invocationId"],
+        "returnControlInvocationResults": [{"functionResult": result("reserve", "ok", **echoed)}],
+    }
+    answer = collect(world.runtime.invoke_inline_agent(inlineSessionState=state, **definition))
+
+    assert answer.text == "Done."
+    assert tool_texts(world) == ["ok"]
