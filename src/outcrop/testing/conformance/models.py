@@ -205,7 +205,10 @@ async def a_loading_model_is_typed(prepare: Prepare) -> None:
 
 
 async def a_broken_stream_is_typed(prepare: Prepare) -> None:
-    """A reply that breaks off is ModelUnavailable after what had come, never a short reply."""
+    """A reply that breaks off is ModelUnavailable after what had come, never a short reply.
+
+    Errors: AssertionError when the reply passes for a whole one.
+    """
     folder = Folder()
     async with prepare([Answer("This is where it", breaks_off=True)]) as provider:
         try:
