@@ -15,8 +15,8 @@ from math import log
 
 from outcrop.models.providers._offline_purposes import ACTION_OF, Action
 from outcrop.models.providers._offline_spans import Span
-from outcrop.models.providers._offline_tools import Param, Toolset, ToolView, canonical, letters_of
-from outcrop.models.providers._offline_words import STOPWORDS, label, stem, stems, synonyms, words
+from outcrop.models.providers._offline_tools import Param, Toolset, ToolView, belongs, letters_of
+from outcrop.models.providers._offline_words import STOPWORDS, label, plainly, stem, stems, synonyms, words
 
 THRESHOLD = 1.05
 """The least lexical evidence that deserves a call."""
@@ -43,6 +43,7 @@ _HINTS = {
     "how cold": "temperature",
     "where is": "status track",
     "owe": "balance",
+    "who ": "supplier contact name owner",
 }
 _OPPOSITES = tuple(
     pair
@@ -119,14 +120,15 @@ def plain_request(clause: str) -> str:
 
 
 def action_of(clause: str) -> Action:
-    """The kind of action a clause asks for, by its first word."""
-    first = next(iter(words(plain_request(clause))), "")
-    return ACTION_OF.get(stem(first.split("'")[0]), "unknown")
+    """The kind of action a clause asks for, by its first word; what ends in a question mark asks to read."""
+    first = next(iter(words(plainly(plain_request(clause)))), "")
+    found = ACTION_OF.get(stem(first.split("'")[0]), "unknown")
+    return "read" if found == "unknown" and clause.rstrip().endswith("?") else found
 
 
 def rank(clause: str, spans: Sequence[Span], offered: Toolset) -> list[Ranked]:
     """Every tool, best first; equal scores keep the order in which the tools are offered."""
-    asked = plain_request(clause)
+    asked = plainly(plain_request(clause))
     everything = words(asked)
     first = next(iter(everything), "").split("'")[0]
     ids = frozenset(stem(letters_of(span.value)) for span in spans if span.kind == "id")
@@ -279,23 +281,3 @@ def _needed(param: Param, kinds: frozenset[str]) -> float:
     if param.purpose in ("place", "person"):
         return 0.3 if kinds & {"name", "quoted"} else -0.1
     return 0.0
-
-
-def belongs(prefix: str, param: Param, offered: Toolset) -> bool:
-    """Whether ids that start with these letters are the parameter's, by its examples or its name ("ORD": order_id)."""
-    if not prefix:
-        return False
-    owners = offered.prefixes.get(prefix)
-    if owners is not None:
-        return canonical(param.name) in owners
-    return any(_abbreviates(prefix, word) for word in param.words if word not in _ID_WORDS)
-
-
-_ID_WORDS = frozenset({"id", "code", "number", "no", "ref", "key", "identifier", "reference"})
-
-
-def _abbreviates(short: str, word: str) -> bool:
-    if len(short) < 2 or len(short) > len(word) or short[0] != word[0]:
-        return False
-    letters = iter(word)
-    return all(letter in letters for letter in short)

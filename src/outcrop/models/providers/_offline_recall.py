@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from outcrop.models.providers._offline_ranking import belongs
 from outcrop.models.providers._offline_spans import clip, find_spans
 from outcrop.models.providers._offline_talk import Call, Exchange
-from outcrop.models.providers._offline_tools import Param, Toolset, ToolView, canonical, letters_of
+from outcrop.models.providers._offline_tools import Param, Toolset, ToolView, belongs, canonical, letters_of
 from outcrop.models.providers._offline_values import convert
 from outcrop.models.providers._offline_words import name_words, stem
 

@@ -13,12 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from outcrop.models.providers._offline_ranking import belongs
 from outcrop.models.providers._offline_spans import Span, make_span
-from outcrop.models.providers._offline_tools import Param, Toolset, letters_of
+from outcrop.models.providers._offline_surroundings import around
+from outcrop.models.providers._offline_tools import Param, Toolset, belongs, letters_of
 from outcrop.models.providers._offline_values import convert, scalar
 from outcrop.models.providers._offline_wording import enum_spans, listed_items, own_words, remainder, stated, yes_or_no
-from outcrop.models.providers._offline_words import STOPWORDS, stem, vocabulary
+from outcrop.models.providers._offline_words import stem, synonyms
 
 _FITS: Mapping[str, Mapping[str, float]] = {
     "count": {"number": 1.0, "percent": 0.9, "money": 0.3},
@@ -38,23 +38,6 @@ _FITS: Mapping[str, Mapping[str, float]] = {
 _MOST_RECORDS = 8
 _LEAST_REQUIRED = 0.3
 _LEAST_OPTIONAL = 0.9
-_FROM = vocabulary("from source origin departure departing sender start starting begin beginning since")
-_TO = vocabulary("to destination target recipient arrival receiver end ending until payee due")
-_FROM_SAID = vocabulary("from starting since beginning leaving between")
-_TO_SAID = vocabulary("to into until till through towards toward ending")
-_UNITS = vocabulary("unit piece item pcs pc copy box pack set of")
-_QUANTITIES = vocabulary("quantity qty count amount units number")
-_COMPARED = vocabulary("below under fewer less lower than above over exceeding least most within")
-_LIMITS = vocabulary("threshold max min maximum minimum limit below above days level")
-_RANKED = vocabulary("top first last latest")
-_TOPS = vocabulary("limit top size count n results max")
-_GLUE = vocabulary("the a an of is are to as for no number = my our id")
-_NEAR: Mapping[str, frozenset[str]] = {
-    "place": vocabulary("in at for near to of around within into"),
-    "person": vocabulary("for to with by of from"),
-    "date": vocabulary("on for by"),
-    "plain": vocabulary("in for with at on to"),
-}
 
 
 @dataclass(slots=True)
@@ -120,7 +103,7 @@ def _trimmed(span: Span, subjects: frozenset[str], clause: str) -> Span | None:
     if span.kind != "phrase" or not subjects:
         return span
     kept = span.value.split()
-    while kept and stem(kept[-1]) in subjects:
+    while kept and _names_business(kept[-1], subjects):
         kept.pop()
     if not kept or all(stem(word) in subjects for word in kept):
         return None
@@ -128,6 +111,10 @@ def _trimmed(span: Span, subjects: frozenset[str], clause: str) -> Span | None:
     if value == span.value:
         return span
     return make_span("phrase", span.start, span.start + len(value), clause, value)
+
+
+def _names_business(word: str, subjects: frozenset[str]) -> bool:
+    return stem(word) in subjects or bool(synonyms(stem(word)) & subjects)
 
 
 def missing(params: Sequence[Param], inputs: Mapping[str, Any]) -> list[Param]:
@@ -159,7 +146,7 @@ def _take_pairs(params: Sequence[Param], clause: str, spans: Sequence[Span], off
         if param.name in filled.inputs or param.type in ("array", "object", "boolean"):
             continue
         if param.choices:
-            pairs += [_Pair(1.2 + _around(param, s), number, s, value) for s, value in enum_spans(param, clause)]
+            pairs += [_Pair(1.2 + around(param, s), number, s, value) for s, value in enum_spans(param, clause)]
             continue
         for span in spans:
             pair = _pair(number, param, span, offered)
@@ -182,54 +169,9 @@ def _pair(number: int, param: Param, span: Span, offered: Toolset) -> _Pair | No
     value = convert(param, raw)
     if value is None or value == "":
         return None
-    score = fit + _around(param, span) + _shape(param, span, offered)
+    score = fit + around(param, span) + _shape(param, span, offered)
     least = _LEAST_REQUIRED if param.required else _LEAST_OPTIONAL
     return _Pair(score + (0.3 if param.required else 0.0), number, span, value) if score >= least else None
-
-
-def _around(param: Param, span: Span) -> float:
-    """What the words around a span say for the parameter."""
-    before = [word for word in span.before if word not in _GLUE or word in _FROM_SAID | _TO_SAID]
-    nearest = next((word for word in span.before if word not in ("the", "a", "an", "my", "our")), "")
-    score = 0.0
-    for distance, word in enumerate(before[:2]):
-        if stem(word) in param.stems and word not in STOPWORDS:
-            score += 1.0 - 0.4 * distance
-            break
-    score += _next_word(param, span)
-    score += _direction(param, nearest)
-    if nearest in _NEAR.get(param.purpose, ()):
-        score += 0.4
-    if param.purpose in ("count", "amount"):
-        said, own = set(span.before[:3]), set(param.words)
-        if said & _COMPARED and own & _LIMITS:
-            score += 0.8
-        if span.before[:1] and span.before[0] in _RANKED and own & _TOPS:
-            score += 1.0
-    return score
-
-
-def _next_word(param: Param, span: Span) -> float:
-    if not span.after or span.kind not in ("number", "percent", "money", "name", "phrase"):
-        return 0.0
-    following = stem(span.after[0])
-    if following in param.stems and span.after[0] not in STOPWORDS:
-        return 0.9
-    if param.purpose == "count" and following in _UNITS:
-        return 0.9 if set(param.words) & _QUANTITIES else 0.1
-    if span.kind != "number" or not span.after[0].isalpha() or span.after[0] in STOPWORDS or param.purpose != "count":
-        return 0.0
-    return 0.4 if following in param.hints else 0.0 if set(param.words) & _QUANTITIES else -0.3
-
-
-def _direction(param: Param, nearest: str) -> float:
-    own, joined = set(param.words), "".join(param.words)
-    wants_from = bool(own & _FROM) or "checkin" in joined
-    wants_to = bool(own & _TO) or "checkout" in joined
-    says_from, says_to = nearest in _FROM_SAID, nearest in _TO_SAID
-    if wants_from == wants_to or not (says_from or says_to):
-        return 0.0
-    return 0.9 if wants_from == says_from else -0.9
 
 
 def _shape(param: Param, span: Span, offered: Toolset) -> float:
@@ -246,6 +188,8 @@ def _shape(param: Param, span: Span, offered: Toolset) -> float:
     elif span.kind == "name" and param.purpose in ("id", "currency"):
         code = span.value.isupper() and 2 <= len(span.value) <= 6
         score += 0.8 if code and (param.purpose == "id" or len(span.value) == 3) else -0.5
+    elif span.kind == "number" and param.purpose == "id":
+        score -= 0.0 if span.text[:1].isdigit() else 1.0
     elif span.kind == "number" and param.purpose == "phone":
         score += 0.8 if len(span.value) >= 7 else -1.0
     elif span.kind == "phrase" and len(span.value.split()) > 2:

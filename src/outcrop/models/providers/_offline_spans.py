@@ -50,6 +50,7 @@ class Span:
         return self.start < end and start < self.end
 
 
+_COUNTED_IN_NAMES = frozenset({"digits", "digit", "letters", "characters", "figures"})
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _MONTH = (
     r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
@@ -222,6 +223,8 @@ def _numbers_in_words(text: str, taken: bytearray) -> list[Span]:
         if value is None or any(taken[match.start() : match.end()]):
             continue
         span = make_span("number", match.start(), match.end(), text, str(value), float(value))
+        if span.after[:1] and span.after[0] in _COUNTED_IN_NAMES:
+            continue
         if match.group().lower() == "one" and span.before[:1] and span.before[0] in {"which", "that", "this", "the"}:
             continue
         taken[match.start() : match.end()] = b"\1" * (match.end() - match.start())

@@ -140,6 +140,26 @@ def letters_of(value: str) -> str:
     return match.group().lower() if match else ""
 
 
+def belongs(prefix: str, param: Param, offered: Toolset) -> bool:
+    """Whether ids that start with these letters are the parameter's, by its examples or its name ("ORD": order_id)."""
+    if not prefix:
+        return False
+    owners = offered.prefixes.get(prefix)
+    if owners is not None:
+        return canonical(param.name) in owners
+    return any(_abbreviates(prefix, word) for word in param.words if word not in _ID_WORDS)
+
+
+_ID_WORDS = frozenset({"id", "code", "number", "no", "ref", "key", "identifier", "reference"})
+
+
+def _abbreviates(short: str, word: str) -> bool:
+    if len(short) < 2 or len(short) > len(word) or short[0] != word[0]:
+        return False
+    letters = iter(word)
+    return all(letter in letters for letter in short)
+
+
 def _prefixes(param: Param) -> set[str]:
     found = {letters_of(example) for example in param.examples if re.search(r"\d", example)}
     if param.purpose == "id":

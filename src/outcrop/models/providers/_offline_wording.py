@@ -28,6 +28,7 @@ _SAYING = re.compile(
 _COLON = re.compile(r":\s+")
 _BECAUSE = re.compile(r"\b(?:because(?: of)?|due to|on account of|the reason (?:is|being)|reason:)\s+", re.I)
 _TITLED = re.compile(r"\b(?:called|titled|named|entitled)\s+", re.I)
+_TITLE_ENDS = re.compile(r"\s+(?:on|at|with|by|from)\s", re.I)
 _ABOUT = re.compile(r"\b(?:about|regarding|concerning)\s+", re.I)
 _FOR = re.compile(r"\b(?:for|about|on|regarding|concerning)\s+", re.I)
 _LEADING = re.compile(
@@ -113,6 +114,8 @@ def stated(param: Param, clause: str, others: Sequence[Param]) -> tuple[int, int
     if match is None:
         return None
     end = _until(clause, match.end(), others)
+    if match.re is _TITLED and (stop := _TITLE_ENDS.search(clause, match.end(), end)):
+        end = stop.start()
     return (match.end(), end) if end > match.end() else None
 
 

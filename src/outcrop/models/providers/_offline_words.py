@@ -21,7 +21,7 @@ def vocabulary(listed: str) -> frozenset[str]:
 
 STOPWORDS = vocabulary(
     """
-    a about above after again all also am an and any are as at be because been before being below between both
+    a about above after again all also am an and any are as at be because been before being between both
     but by can could did do does doing done down during each else few for from further get give had has have
     having he her here hers him his how i if in into is it its itself just let like ll make may me might more
     most much must my need no nor not now of on once one only or other our out over own please re same she
@@ -33,9 +33,9 @@ STOPWORDS = vocabulary(
 )
 
 _SYNONYMS = """
-    stock inventory availability available
+    stock inventory availability available enough
     quantity amount number count
-    buy order purchase
+    buy order purchase restock reorder replenish
     reserve hold book allocate aside
     price cost rate fee charge spend spending
     cancel delete remove withdraw revoke
@@ -59,9 +59,9 @@ _SYNONYMS = """
     find search lookup
     transaction payment spending
     product item article
-    fewer less low lower
+    fewer less low lower below threshold
     left remaining stock
-    schedule plan appointment meeting
+    schedule plan appointment meeting event
     phone telephone mobile
     mail email
     delivery shipment shipping
@@ -73,6 +73,20 @@ _SYNONYMS = """
     return refund
 """
 
+_IDIOMS = {
+    re.compile(rf"\b(?:{idiom})\b", re.I): plain
+    for idiom, plain in (
+        (r"(?:running|runs?|ran) (?:out|low|short)|out of stock|sold out", "low stock"),
+        (r"shut(?:ting)? down|switch(?:ing)? down|power(?:ing)? (?:off|down)", "stop"),
+        (r"money back", "refund"),
+        (r"(?:set|put|lay) aside", "reserve"),
+        (r"get rid of|throw (?:out|away)|call off", "cancel"),
+        (r"sign(?:ing)? up", "register"),
+        (r"look(?:ing)? up", "find"),
+        (r"(?:am i|are we) (?:free|busy)", "list events"),
+        (r"(?:time|days?) off", "leave"),
+    )
+}
 _UNITS = {
     "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9,
     "ten": 10, "eleven": 11, "twelve": 12, "thirteen": 13, "fourteen": 14, "fifteen": 15, "sixteen": 16,
@@ -138,6 +152,13 @@ def stem(word: str) -> str:
     if word.endswith("e") and len(word) > 3:
         word = word[:-1]
     return word[:-1] + "i" if word.endswith("y") and len(word) > 3 else word
+
+
+def plainly(text: str) -> str:
+    """The text with common idioms in plain words: "running out" -> "low stock"."""
+    for idiom, plain in _IDIOMS.items():
+        text = idiom.sub(plain, text)
+    return text
 
 
 def stems(text: str) -> list[str]:
