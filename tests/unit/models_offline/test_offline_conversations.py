@@ -277,3 +277,44 @@ async def test_an_and_inside_quotes_is_no_second_action(sets: dict[str, list[Too
     talk = Talk(sets["calendar"])
     asked = await talk.say('Add a task "call Bob and delete event EVT-1"')
     assert calls_of(asked) == [("add_task", {"task": "call Bob and delete event EVT-1"})]
+
+
+_ASKED = [
+    ("a date", {"type": "string", "format": "date"}, "on 24 December 2026 please", "2026-12-24"),
+    ("a relative date", {"type": "string", "format": "date"}, "next Tuesday", "next Tuesday"),
+    ("a number in words", {"type": "integer"}, "a dozen", 12),
+    ("an amount", {"type": "number"}, "make it $12.50", 12.5),
+    ("yes", {"type": "boolean"}, "yes please", True),
+    ("no", {"type": "boolean"}, "no", False),
+    ("a choice", {"type": "string", "enum": ["LOW", "HIGH"]}, "high, I think", "HIGH"),
+    ("a place", {"type": "string", "description": "City"}, "to Dublin please", "Dublin"),
+    ("a lower-case word", {"type": "string"}, "kitchen", "kitchen"),
+    ("a sentence", {"type": "string", "description": "What happened"}, "the screen is broken.", "the screen is broken"),
+    ("an odd id", {"type": "string", "description": "Identifier"}, "it's xyz", "xyz"),
+    ("a list", {"type": "array", "items": {"type": "string"}}, "red, green and blue", ["red", "green", "blue"]),
+    ("a list of one", {"type": "array", "items": {"type": "string"}}, "red", ["red"]),
+    ("a list of numbers", {"type": "array", "items": {"type": "integer"}}, "1, 2 and 3", [1, 2, 3]),
+]
+
+
+@pytest.mark.parametrize(("schema", "reply", "wanted"), [row[1:] for row in _ASKED], ids=[row[0] for row in _ASKED])
+async def test_a_reply_is_read_as_what_was_asked_for(schema: dict, reply: str, wanted: object) -> None:
+    talk = Talk([spec("jobs__run_job", "Run the job", {"detail": schema}, ("detail",))])
+    assert said(await talk.say("Run the job")).startswith("To run job, I need the detail")
+    assert calls_of(await talk.say(reply)) == [("run_job", {"detail": wanted})]
+
+
+_UNFIT = [
+    ({"type": "integer"}, "many"),
+    ({"type": "boolean"}, "perhaps"),
+    ({"type": "string", "enum": ["LOW", "HIGH"]}, "purple"),
+    ({"type": "object", "properties": {"city": {"type": "string", "enum": ["Cork"]}}, "required": ["city"]}, "Mars"),
+    ({"type": "array", "items": {"type": "integer"}}, "none"),
+]
+
+
+@pytest.mark.parametrize(("schema", "reply"), _UNFIT)
+async def test_a_reply_of_the_wrong_kind_is_asked_for_again(schema: dict, reply: str) -> None:
+    talk = Talk([spec("jobs__run_job", "Run the job", {"detail": schema}, ("detail",))])
+    await talk.say("Run the job")
+    assert said(await talk.say(reply)).startswith("To run job, I need the detail")

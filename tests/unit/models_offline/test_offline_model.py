@@ -35,8 +35,8 @@ async def test_the_folder_knows_it() -> None:
 
 
 async def test_settings_that_nobody_reads_are_a_mistake() -> None:
-    with pytest.raises(ConfigMistake, match="temprature"):
-        provider(Binding("*", {"provider": "offline", "temprature": 1}))
+    with pytest.raises(ConfigMistake, match="temperature"):
+        provider(Binding("*", {"provider": "offline", "temperature": 1}))
 
 
 async def test_the_events_come_in_the_order_of_converse_stream(sets: dict[str, list[ToolSpec]]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import islice
 
 from outcrop.models.providers._offline_purposes import ACTION_OF
 from outcrop.models.providers._offline_ranking import plain_request
@@ -15,6 +16,7 @@ from outcrop.models.providers._offline_tools import Toolset
 from outcrop.models.providers._offline_words import stem, vocabulary, words
 
 _MOST_CLAUSES = 24
+_MOST_JOINTS = 400
 _QUOTED = re.compile(r"\"[^\"\n]{1,500}\"|“[^”\n]{1,500}”|`[^`\n]{1,500}`")
 _BOUNDARY = re.compile(
     r"(?P<sentence>[.!?]+(?=\s)\s*|[;\n]\s*)"
@@ -75,7 +77,7 @@ def _parts(text: str, heads: frozenset[str]) -> list[tuple[int, int, bool]]:
     said = _SAYING.search(text)
     parts: list[tuple[int, int, bool]] = []
     start, fresh = 0, True
-    for match in _BOUNDARY.finditer(text):
+    for match in islice(_BOUNDARY.finditer(text), _MOST_JOINTS):
         if len(parts) >= _MOST_CLAUSES:
             break
         if any(a < match.start() < b for a, b in quoted):

@@ -18,15 +18,17 @@ from outcrop.models.providers._offline_tools import Param, Toolset
 from outcrop.models.providers._offline_values import convert
 from outcrop.models.providers._offline_wording import yes_or_no
 
+_LEAD = re.compile(
+    r"^(?:it'?s|it is|that would be|make it|use|for|to|in|i think)\s+(?:the\s+)?|^the\s+(?=\S+(?:\s\S+)?\W*$)", re.I
+)
+
 
 def fill_reply(params: Sequence[Param], reply: str, offered: Toolset) -> Filled:
     """The asked parameters that a reply gives; a plain reply to a single question is the value itself."""
     wanted = [replace(param, required=True) for param in params]
-    filled = fill(wanted, reply, find_spans(reply), offered)
+    filled = fill(wanted, reply, [span for span in find_spans(reply) if span.kind != "phrase"], offered)
     open_params = missing(wanted, filled.inputs)
-    whole = re.sub(
-        r"^(?:it'?s|it is|that would be|make it|use|the|for|to|in|i think)\s+", "", reply.strip(), flags=re.I
-    )
+    whole = _LEAD.sub("", reply.strip())
     for param in open_params:
         if param.type == "boolean":
             value: Any = yes_or_no(param, reply, is_reply=True)
