@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from outcrop.client import ActionCall, AgentClient, AgentCallFailed, Answer, Step
+from outcrop.client import ActionCall, AgentCallFailed, AgentClient, Answer, Step
 
 HERE = Path(__file__).parent
 READY = "outcrop listening on "

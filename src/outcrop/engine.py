@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from outcrop.clock import Clock, SystemClock
 from outcrop.config import Config
@@ -19,6 +20,8 @@ from outcrop.storage.migrate import migrate
 from outcrop.telemetry.metrics import Metrics
 from outcrop.tools.bindings import Functions as BoundFunctions
 from outcrop.tools.bindings import bucket_object
+
+B = TypeVar("B", Catalogue, BoundFunctions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +51,13 @@ class Engine:
         """An engine on its database, brought to this release's tables; `close` gives everything back.
 
         Shapes: models and functions take the place of the configuration's bindings where they are given.
-        Errors: ConfigMistake; DatabaseTooNew; OSError when the data folder cannot be made.
+        Errors: RoomError (ConfigMistake, ToolUnreachable) naming a binding that cannot be used; DatabaseTooNew; OSError
+                when the data folder cannot be made.
         """
         clock = clock or SystemClock()
+        # Before the database: a mistake in the settings leaves nothing behind.
+        models = models or _checked(Catalogue(config))
+        functions = functions or _checked(BoundFunctions(config.functions, config.root))
         settings = config.server
         if settings.database == "sqlite":
             Path(settings.data_dir).mkdir(parents=True, exist_ok=True)
@@ -58,8 +65,6 @@ class Engine:
         database = Database(url, synchronous=settings.synchronous)
         migrate(database)
         database.open()
-        models = models or Catalogue(config)
-        functions = functions or BoundFunctions(config.functions, config.root)
         metrics = Metrics()
         performer = Performer(models, functions, clock, preamble_hold=config.turns.preamble_hold_chars)
         return cls(
@@ -87,3 +92,8 @@ class Engine:
         await self.functions.close()
         await self.models.close()
         self.database.close()
+
+
+def _checked(bindings: B) -> B:
+    bindings.check()
+    return bindings

@@ -13,6 +13,7 @@ from agents import CHECK, LAMBDA, World, functions_group
 from failing_model import FailingModel, garbage, refusal, says
 from refusals import bound_server, broken, shelf
 
+from outcrop.errors import RoomError
 from outcrop.testing import RecordedFunctions, ScriptedModel, call
 
 CHECKS = [call("inventory__check", {"sku": "SKU-55"})]
@@ -119,10 +120,9 @@ def test_a_function_that_never_returns(serve: Serve, tmp_path: Path) -> None:
         {"path": "nowhere"},
         {"path": "shelf", "python": "/no/such/python"},
         {"kind": "aws_lambda", "endpoint_url": "http://127.0.0.1:9"},
-        {"kind": "magic"},
         None,
     ],
-    ids=["no folder", "no interpreter", "no endpoint", "no kind", "no binding"],
+    ids=["no folder", "no interpreter", "no endpoint", "no binding"],
 )
 def test_a_function_that_cannot_be_run(serve: Serve, tmp_path: Path, settings: dict[str, Any] | None) -> None:
     shelf(tmp_path, "fine(event, 'ok')")
@@ -248,13 +248,18 @@ def test_a_server_that_is_no_model(asked: tuple[World, tuple[str, str]], model: 
     assert world.ask(ids, "Hello?").text == "Back."
 
 
-@pytest.mark.parametrize("binding", [{"provider": "nobody"}, {"provider": "scripted", "path": "gone.json"}, {}])
-def test_a_model_binding_that_cannot_be_used(serve: Serve, tmp_path: Path, binding: dict[str, Any]) -> None:
-    world = serve(models={"test.model": binding, "*": {"provider": "offline"}})
-    ids = world.agent(foundationModel="test.model")
-
-    code, message = broken(world, ids, "Hi", str(tmp_path))
-
-    assert code in ("validationException", "dependencyFailedException")
-    assert "test.model" in message
-    assert world.ask(world.agent(name="other"), "Hi").text
+@pytest.mark.parametrize(
+    ("section", "binding", "named"),
+    [
+        ("models", {"provider": "nobody"}, "nobody"),
+        ("models", {"provider": "scripted", "path": "gone.json"}, "gone.json"),
+        ("models", {}, "provider"),
+        ("functions", {"kind": "magic"}, "magic"),
+        ("functions", {}, "kind"),
+    ],
+)
+def test_a_binding_that_cannot_be_used_stops_the_server_before_it_starts(
+    serve: Serve, section: str, binding: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(RoomError, match=named):
+        serve(**{section: {"thing": binding}})

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from outcrop.messages import ContentBlock, Message, assistant, tool_uses
+from outcrop.messages import ContentBlock, Message, assistant, tool_uses, user
 from outcrop.orchestration.turn import Fail, Finish, Opening, Turn
 from outcrop.sessions.state import Session
 
@@ -72,7 +72,7 @@ def _without_thinking(message: Message) -> Message:
 
 
 def _alternating(seed: Sequence[Message]) -> list[Message]:
-    """A caller's own history with neighbours of one role joined, and an answer at its end."""
+    """A caller's own history as models want it: neighbours of one role joined, from a user's words to an answer."""
     joined: list[Message] = []
     for message in seed:
         if joined and joined[-1]["role"] == message["role"]:
@@ -80,7 +80,7 @@ def _alternating(seed: Sequence[Message]) -> list[Message]:
         else:
             joined.append(message)
     if joined and joined[0]["role"] == "assistant":
-        joined.pop(0)
+        joined.insert(0, user("..."))
     if joined and joined[-1]["role"] == "user":
         joined.append(assistant("..."))
     return joined

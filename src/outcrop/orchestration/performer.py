@@ -52,6 +52,7 @@ from outcrop.tools.base import (
     ToolCall,
     ToolCrashed,
     ToolError,
+    ToolResult,
     ToolTimedOut,
     ToolUnreachable,
 )
@@ -153,7 +154,7 @@ class Performer:
             reply = await self._stream(request, turn, emit)
         except (ModelError, TemplateMistake, ConfigMistake, UnknownPlugin, ImportError) as error:
             LOG.warning("turn=<%s> model=<%s> | model call failed: %s", turn.id, model_id, error)
-            return _model_failed(error)
+            return _model_failed(error, model_id)
         emit(
             ModelAnswered(
                 iteration=step.iteration,
@@ -230,13 +231,13 @@ class Performer:
             executor = self._functions.executor_for(tool.lambda_arn)
             done = await executor.execute(ToolCall(tool, call.input, caller_of(turn)), IdempotencyKey(key))
         except (ToolError, ConfigMistake, UnknownPlugin) as error:
-            detail = error.detail if isinstance(error, ToolCrashed) else ""
+            detail = error.detail if isinstance(error, ToolError) else ""
             LOG.warning("turn=<%s> tool=<%s> | action failed: %s %s", turn.id, call.name, error, detail)
             return _tool_failed(error, tool, started, self._clock.now())
         failed = done.state == "failure"
         return CallResult(
             state=done.state,
-            text=done.text,
+            text=told(done),
             started_at=started,
             at=self._clock.now(),
             session_attributes=done.session_attributes,
@@ -304,7 +305,7 @@ def _rationale(reply: Reply) -> str:
     return spoken.thinking or reasoning_of(reply.message).strip() or acting
 
 
-def _model_failed(error: Exception) -> ModelFailed:
+def _model_failed(error: Exception, model_id: str) -> ModelFailed:
     match error:
         case ToolInputMalformed():
             return ModelFailed("", 400, str(error))
@@ -316,10 +317,23 @@ def _model_failed(error: Exception) -> ModelFailed:
             return ModelFailed("ModelNotReadyException", 424, str(error))
         case TemplateMistake():
             return ModelFailed("ValidationException", 400, _TEMPLATE)
-        case ModelRejected() | ConfigMistake() | UnknownPlugin() | ImportError():
+        case ModelRejected():
             return ModelFailed("ValidationException", 400, str(error))
+        case ConfigMistake() | UnknownPlugin() | ImportError():
+            reason = f"The binding of model {model_id} cannot be used; the server's log says why."
+            return ModelFailed("ValidationException", 400, reason)
         case _:
             return ModelFailed("DependencyFailedException", 424, _MODEL_FAILED)
+
+
+def told(result: ToolResult) -> str:
+    """What the model is told: the body, and before it a status that says no success.
+
+    Source: docs/behaviour/action-groups.md 4.3 (inferred)
+    """
+    if result.http_status is None or 200 <= result.http_status < 300:
+        return result.text
+    return f"HTTP {result.http_status}: {result.text}"
 
 
 def _tool_failed(error: Exception, tool: Tool, started: float, at: float) -> CallResult:

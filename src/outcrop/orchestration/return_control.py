@@ -13,7 +13,7 @@ from typing import Any
 from outcrop.clock import Clock
 from outcrop.errors import RoomError
 from outcrop.events import ControlReturned
-from outcrop.orchestration.performer import Owed, caller_of
+from outcrop.orchestration.performer import Owed, caller_of, told
 from outcrop.orchestration.turn import CallResult, CallTools, PlannedCall, Turn
 from outcrop.tools.base import ToolAnsweredBadly, ToolCall
 from outcrop.tools.lambda_event import (
@@ -102,7 +102,7 @@ def _answer(turn: Turn, planned: PlannedCall, member: Mapping[str, Any], place: 
     failed = result.state == "failure"
     return CallResult(
         state="denied" if decision == "DENY" else result.state,
-        text=result.text,
+        text=told(result),
         started_at=now,
         at=now,
         fault="DependencyFailedException" if failed else "",

@@ -188,14 +188,23 @@ class Turn:
         self.ordinal += 1
 
     def _apply_results(self, step: CallTools, outcome: ToolsReturned) -> None:
-        for result in outcome.results:
-            if result.session_attributes is not None:
-                self.session_attributes = result.session_attributes
-            if result.prompt_session_attributes is not None:
-                self.prompt_session_attributes = result.prompt_session_attributes
-            self.tool_calls += result.state not in ("rejected", "denied")
+        self.tool_calls += sum(result.state not in ("rejected", "denied") for result in outcome.results)
+        session = [r.session_attributes for r in outcome.results if r.session_attributes is not None]
+        prompt = [r.prompt_session_attributes for r in outcome.results if r.prompt_session_attributes is not None]
+        if session:
+            self.session_attributes = _merged(session)
+        if prompt:
+            self.prompt_session_attributes = _merged(prompt)
         pairs = zip(step.calls, outcome.results, strict=True)
         self.messages.append(tool_results(_block(call, result) for call, result in pairs))
+
+
+def _merged(maps: Sequence[Mapping[str, str]]) -> Mapping[str, str]:
+    """What one reply's functions return together replaces the map; of two that set one name the later one wins.
+
+    Source: docs/behaviour/action-groups.md 8 (inferred)
+    """
+    return {name: value for given in maps for name, value in given.items()}
 
 
 def _block(call: PlannedCall, result: CallResult) -> ToolResultBlock:

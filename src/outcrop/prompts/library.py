@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -73,12 +73,20 @@ def _system_of(body: Any) -> str:
     match body:
         case {"system": str(system)}:
             return system
-        case {"system": [*blocks]}:
-            return "".join(str(block["text"]) for block in blocks if isinstance(block, dict) and "text" in block)
+        case {"system": _}:
+            return "".join(_text_of(block) for block in cast(dict[str, Any], body)["system"] or ())
         case dict():
             return ""
         case _:
             raise TemplateMistake("the template is no JSON object")
+
+
+def _text_of(block: Any) -> str:
+    match block:
+        case {"text": str(text)}:
+            return text
+        case _:
+            return ""
 
 
 _EMPTY = frozenset(

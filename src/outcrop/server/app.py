@@ -78,10 +78,9 @@ class Door:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         if int(headers.get("content-length") or 0) > self._most_bytes:
             raise self._too_large()
-        message = await receive()
-        parts = [message.get("body", b"")]
-        size = len(parts[0])
-        while message.get("more_body"):
+        parts: list[bytes] = []
+        size, more = 0, True
+        while more:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise Disconnected
@@ -89,6 +88,7 @@ class Door:
             size += len(parts[-1])
             if size > self._most_bytes:
                 raise self._too_large()
+            more = message.get("more_body", False)
         return Request(
             method=scope["method"],
             raw_path=scope["raw_path"].decode("latin-1"),

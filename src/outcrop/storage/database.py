@@ -27,6 +27,8 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event
 from sqlalchemy.pool import StaticPool
 
+from outcrop.config import ConfigMistake
+
 T = TypeVar("T")
 Work = Callable[[Connection], T]
 
@@ -184,10 +186,17 @@ class Database:
 
 
 def sqlite_url(setting: str, data_dir: Path) -> str:
-    """The database URL of [server] database: "sqlite" is one file in the data folder."""
+    """The database URL of [server] database: "sqlite" is one file in the data folder.
+
+    Errors: ConfigMistake for a database that this release cannot use.
+    """
     if setting == "sqlite":
         return f"sqlite:///{data_dir / 'outcrop.db'}"
-    return "sqlite:///:memory:" if setting == "sqlite:memory" else setting
+    if setting == "sqlite:memory":
+        return "sqlite:///:memory:"
+    if not setting.startswith("sqlite:///"):
+        raise ConfigMistake(f"[server] database: '{setting}' is none of sqlite, sqlite:memory, sqlite:///PATH")
+    return setting
 
 
 def _pragmas(synchronous: str) -> Callable[[Any, Any], None]:

@@ -63,14 +63,21 @@ class LocalServer:
         self._functions = functions
         self._config = config or Config(server=ServerSettings(database="sqlite:memory"))
         self._clock = clock
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="outcrop-local", daemon=True)
         self._app: Any = None
         self._stop: Callable[[], Coroutine[Any, Any, None]] | None = None
+        self._loop: asyncio.AbstractEventLoop
+        self._thread: threading.Thread
         self.engine: Engine
 
     def __enter__(self) -> Self:
-        """Start the application."""
+        """Start the application.
+
+        Errors: what `Engine.build` raises, as `outcrop serve` would refuse to start.
+        """
+        models = _Models(self._model) if self._model is not None else None
+        self.engine = Engine.build(self._config, self._clock, models=models, functions=self._functions)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="outcrop-local", daemon=True)
         self._thread.start()
         self.run(self._start())
         return self
@@ -108,7 +115,7 @@ class LocalServer:
     # the inside ---------------------------------------------------------------------------------
 
     async def _start(self) -> None:
-        self._app = application(self._build)
+        self._app = application(lambda: self.engine)
         inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         ready: asyncio.Future[None] = self._loop.create_future()
         ended: asyncio.Future[None] = self._loop.create_future()
@@ -136,11 +143,6 @@ class LocalServer:
             await task
 
         self._stop = stop
-
-    def _build(self) -> Engine:
-        models = _Models(self._model) if self._model is not None else None
-        self.engine = Engine.build(self._config, self._clock, models=models, functions=self._functions)
-        return self.engine
 
     def _send(self, request: Any, **_: Any) -> AWSResponse:
         body = request.body or b""

@@ -112,16 +112,16 @@ class Executor(Protocol):
 
 
 class ToolError(RoomError):
-    """The tool could not be carried out."""
+    """The tool could not be carried out. `detail` (a traceback, a path, an address) is for logs, never for callers."""
+
+    def __init__(self, message: str, detail: str = "") -> None:
+        """Keep the sentence and the detail."""
+        super().__init__(message)
+        self.detail = detail
 
 
 class ToolCrashed(ToolError):
-    """The tool raised, or its process died. `detail` is for logs, never for callers."""
-
-    def __init__(self, message: str, detail: str = "") -> None:
-        """Keep the sentence and the detail (a traceback, an exit status)."""
-        super().__init__(message)
-        self.detail = detail
+    """The tool raised, or its process died."""
 
 
 class ToolTimedOut(ToolError):

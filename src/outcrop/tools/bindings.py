@@ -52,15 +52,26 @@ class Functions:
                 f"no binding of [functions] matches {lambda_arn}; add one, for example "
                 f'"{target.name}" = {{ path = "functions/{target.name}" }}'
             )
-        if binding.pattern not in self._executors:
-            self._executors[binding.pattern] = self._build(binding)
-        return self._executors[binding.pattern]
+        return self._executor(binding)
+
+    def check(self) -> None:
+        """Build every bound executor, so that a mistake shows when the server starts; none starts a process yet.
+
+        Errors: ToolUnreachable naming the first binding that cannot be used.
+        """
+        for binding in self._bindings:
+            self._executor(binding)
 
     async def close(self) -> None:
         """Close every executor."""
         executors = list(self._executors.values())
         self._executors.clear()
         await asyncio.gather(*(executor.close() for executor in executors))
+
+    def _executor(self, binding: Binding) -> Executor:
+        if binding.pattern not in self._executors:
+            self._executors[binding.pattern] = self._build(binding)
+        return self._executors[binding.pattern]
 
     def _build(self, binding: Binding) -> Executor:
         kind = binding.settings.get("kind", "local_function" if "path" in binding.settings else None)

@@ -113,7 +113,7 @@ async def test_a_refusal_is_told_and_not_tried_again(endpoint, remote, function_
 
 async def test_no_connection(endpoint, remote, function_call) -> None:
     await endpoint.runner.cleanup()
-    with pytest.raises(ToolUnreachable, match="stock: Could not connect"):
+    with pytest.raises(ToolUnreachable, match="stock: its endpoint could not be reached"):
         await remote.execute(function_call(), KEY)
 
 
@@ -123,7 +123,7 @@ async def test_a_connection_that_breaks_is_not_tried_again(endpoint, remote, fun
         return web.Response()
 
     endpoint.answer = hang_up
-    with pytest.raises(ToolUnreachable, match="stock: Connection was closed"):
+    with pytest.raises(ToolUnreachable, match="stock: its endpoint could not be reached"):
         await remote.execute(function_call(), KEY)
     assert len(endpoint.asked) == 1
 

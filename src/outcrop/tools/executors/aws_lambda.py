@@ -101,7 +101,7 @@ class AwsLambda:
             detail = cast(Mapping[str, Any], error.response).get("Error", {})
             raise ToolUnreachable(f"{target.name}: {detail.get('Code')}: {detail.get('Message')}") from error
         except (exceptions.BotoCoreError, exceptions.HTTPClientError, OSError) as error:
-            raise ToolUnreachable(f"{target.name}: {error}") from error
+            raise ToolUnreachable(f"{target.name}: its endpoint could not be reached", str(error)) from error
         if response.get("FunctionError"):
             raise _function_error(target, str(response["FunctionError"]), payload)
         return payload

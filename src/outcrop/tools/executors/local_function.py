@@ -126,7 +126,7 @@ class LocalFunction:
 
     async def _start(self, target: LambdaName) -> Worker:
         if not self._folder.is_dir():
-            raise ToolUnreachable(f"{self._place}: {self._folder} is no folder")
+            raise ToolUnreachable(f"{self._place}: its folder does not exist", f"no folder {self._folder}")
         launch = Launch(
             folder=self._folder,
             handler=self._handler,
