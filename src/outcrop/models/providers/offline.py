@@ -18,10 +18,10 @@ from outcrop.config import Binding, check_keys
 from outcrop.messages import Message
 from outcrop.models import resilience
 from outcrop.models.base import ConverseRequest, Delta, ModelProvider
-from outcrop.models.providers._offline_planner import Act, Ask, Say, decide
-from outcrop.models.providers._offline_talk import exchanges
-from outcrop.models.providers._offline_tools import ASK_USER, toolset
-from outcrop.models.providers._offline_words import pieces, token_count
+from outcrop.models.offline.planner import Act, Ask, Say, decide
+from outcrop.models.offline.talk import exchanges
+from outcrop.models.offline.tools import ASK_USER, toolset
+from outcrop.models.offline.words import pieces, token_count
 
 
 def provider(binding: Binding) -> ModelProvider:

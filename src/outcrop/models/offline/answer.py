@@ -11,10 +11,10 @@ import re
 from collections.abc import Sequence
 from typing import Any, cast
 
-from outcrop.models.providers._offline_fields import cut, value_of
-from outcrop.models.providers._offline_render import render, sentence
-from outcrop.models.providers._offline_talk import Call
-from outcrop.models.providers._offline_words import label, stems
+from outcrop.models.offline.fields import cut, value_of
+from outcrop.models.offline.render import render, sentence
+from outcrop.models.offline.talk import Call
+from outcrop.models.offline.words import label, stems
 
 _DEEPEST = 8
 _NO_PROSE = ("metadata", "location", "score")

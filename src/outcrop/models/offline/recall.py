@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from outcrop.models.providers._offline_spans import clip, find_spans
-from outcrop.models.providers._offline_talk import Call, Exchange
-from outcrop.models.providers._offline_tools import Param, Toolset, ToolView, belongs, canonical, letters_of
-from outcrop.models.providers._offline_values import convert
-from outcrop.models.providers._offline_words import name_words, stem
+from outcrop.models.offline.spans import clip, find_spans
+from outcrop.models.offline.talk import Call, Exchange
+from outcrop.models.offline.tools import Param, Toolset, ToolView, belongs, canonical, letters_of
+from outcrop.models.offline.values import convert
+from outcrop.models.offline.words import name_words, stem
 
 _CARRIED = frozenset({"id", "email", "phone", "place", "person", "plain", "date", "url"})
 _GENERIC = frozenset({"id", "name", "number", "code", "key", "ref", "reference", "type", "status"})

@@ -1,6 +1,6 @@
 """The offline model's vocabulary: words, stems, synonyms, number words and token pieces.
 
-Called by the other `_offline_*` modules. It knows English a little and no product at all;
+Called by the other modules of this folder. It knows English a little and no product at all;
 words of other languages pass through as they are.
 """
 

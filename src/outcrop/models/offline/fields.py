@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
-from outcrop.models.providers._offline_words import enumerate_words, label, name_words, vocabulary
+from outcrop.models.offline.words import enumerate_words, label, name_words, vocabulary
 
 _LONG = 60
 _DEEPEST = 4

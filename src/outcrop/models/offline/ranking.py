@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
 
-from outcrop.models.providers._offline_purposes import ACTION_OF, Action
-from outcrop.models.providers._offline_spans import Span
-from outcrop.models.providers._offline_tools import Param, Toolset, ToolView, belongs, letters_of
-from outcrop.models.providers._offline_words import STOPWORDS, label, plainly, stem, stems, synonyms, words
+from outcrop.models.offline.purposes import ACTION_OF, Action
+from outcrop.models.offline.spans import Span
+from outcrop.models.offline.tools import Param, Toolset, ToolView, belongs, letters_of
+from outcrop.models.offline.words import STOPWORDS, label, plainly, stem, stems, synonyms, words
 
 THRESHOLD = 1.05
 """The least lexical evidence that deserves a call."""

@@ -10,10 +10,10 @@ import re
 from dataclasses import dataclass
 from itertools import islice
 
-from outcrop.models.providers._offline_purposes import ACTION_OF
-from outcrop.models.providers._offline_ranking import plain_request
-from outcrop.models.providers._offline_tools import Toolset
-from outcrop.models.providers._offline_words import stem, vocabulary, words
+from outcrop.models.offline.purposes import ACTION_OF
+from outcrop.models.offline.ranking import plain_request
+from outcrop.models.offline.tools import Toolset
+from outcrop.models.offline.words import stem, vocabulary, words
 
 _MOST_CLAUSES = 24
 _MOST_JOINTS = 400

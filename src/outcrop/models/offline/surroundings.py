@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from outcrop.models.providers._offline_spans import Span
-from outcrop.models.providers._offline_tools import Param
-from outcrop.models.providers._offline_words import STOPWORDS, stem, vocabulary
+from outcrop.models.offline.spans import Span
+from outcrop.models.offline.tools import Param
+from outcrop.models.offline.words import STOPWORDS, stem, vocabulary
 
 _FROM = vocabulary("from source origin departure departing sender start starting begin beginning since")
 _TO = vocabulary("to destination target recipient arrival receiver end ending until payee due")

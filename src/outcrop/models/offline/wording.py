@@ -1,7 +1,7 @@
 """Values that a clause words rather than shows: enum choices, yes or no, and free text.
 
 Called by the offline model's slot filling, which handles everything that looks like a value
-(`_offline_spans`).
+(`offline.spans`).
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from outcrop.models.providers._offline_purposes import ACTION_OF
-from outcrop.models.providers._offline_ranking import plain_request
-from outcrop.models.providers._offline_spans import Span, make_span
-from outcrop.models.providers._offline_tools import Param
-from outcrop.models.providers._offline_words import STOPWORDS, label, stem, synonyms, vocabulary, words
+from outcrop.models.offline.purposes import ACTION_OF
+from outcrop.models.offline.ranking import plain_request
+from outcrop.models.offline.spans import Span, make_span
+from outcrop.models.offline.tools import Param
+from outcrop.models.offline.words import STOPWORDS, label, stem, synonyms, vocabulary, words
 
 _YES = re.compile(r"^\W*(?:yes|yep|yeah|true|sure|ok(?:ay)?|please do|of course|correct|do it|y|on)\b", re.I)
 _NO = re.compile(r"^\W*(?:no|nope|false|don'?t|do not|never|n|off)\b", re.I)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from outcrop.models.providers._offline_fields import (
+from outcrop.models.offline.fields import (
     cut,
     is_noise,
     is_state,
@@ -24,9 +24,9 @@ from outcrop.models.providers._offline_fields import (
     take_subject,
     value_of,
 )
-from outcrop.models.providers._offline_purposes import ACTION_OF
-from outcrop.models.providers._offline_talk import Call
-from outcrop.models.providers._offline_words import enumerate_words, label, name_words, stem, vocabulary
+from outcrop.models.offline.purposes import ACTION_OF
+from outcrop.models.offline.talk import Call
+from outcrop.models.offline.words import enumerate_words, label, name_words, stem, vocabulary
 
 _MOST_ITEMS = 10
 _MOST_FIELDS = 14

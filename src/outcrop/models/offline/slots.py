@@ -13,12 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from outcrop.models.providers._offline_spans import Span, make_span
-from outcrop.models.providers._offline_surroundings import around
-from outcrop.models.providers._offline_tools import Param, Toolset, belongs, letters_of
-from outcrop.models.providers._offline_values import convert, scalar
-from outcrop.models.providers._offline_wording import enum_spans, listed_items, own_words, remainder, stated, yes_or_no
-from outcrop.models.providers._offline_words import stem, synonyms
+from outcrop.models.offline.spans import Span, make_span
+from outcrop.models.offline.surroundings import around
+from outcrop.models.offline.tools import Param, Toolset, belongs, letters_of
+from outcrop.models.offline.values import convert, scalar
+from outcrop.models.offline.wording import enum_spans, listed_items, own_words, remainder, stated, yes_or_no
+from outcrop.models.offline.words import stem, synonyms
 
 _FITS: Mapping[str, Mapping[str, float]] = {
     "count": {"number": 1.0, "percent": 0.9, "money": 0.3},

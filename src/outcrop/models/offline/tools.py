@@ -17,8 +17,8 @@ from typing import Any, cast
 import orjson
 
 from outcrop.messages import ToolSpec
-from outcrop.models.providers._offline_purposes import ACTION_OF, HTTP_ACTIONS, Action, Purpose, purpose_of
-from outcrop.models.providers._offline_words import STOPWORDS, label, name_words, stem, stems, words
+from outcrop.models.offline.purposes import ACTION_OF, HTTP_ACTIONS, Action, Purpose, purpose_of
+from outcrop.models.offline.words import STOPWORDS, label, name_words, stem, stems, words
 
 ASK_USER = "user__askuser"
 _KNOWLEDGE_BASE = "x_amz_knowledgebase_"

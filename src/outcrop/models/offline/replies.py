@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from outcrop.models.providers._offline_slots import Filled, fill, missing
-from outcrop.models.providers._offline_spans import find_spans
-from outcrop.models.providers._offline_tools import Param, Toolset
-from outcrop.models.providers._offline_values import convert
-from outcrop.models.providers._offline_wording import yes_or_no
+from outcrop.models.offline.slots import Filled, fill, missing
+from outcrop.models.offline.spans import find_spans
+from outcrop.models.offline.tools import Param, Toolset
+from outcrop.models.offline.values import convert
+from outcrop.models.offline.wording import yes_or_no
 
 _LEAD = re.compile(
     r"^(?:it'?s|it is|that would be|make it|use|for|to|in|i think)\s+(?:the\s+)?|^the\s+(?=\S+(?:\s\S+)?\W*$)", re.I

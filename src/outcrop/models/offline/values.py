@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any, cast
 
-from outcrop.models.providers._offline_tools import Param
+from outcrop.models.offline.tools import Param
 
 
 def convert(param: Param, raw: Any) -> Any:

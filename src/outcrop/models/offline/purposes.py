@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
-from outcrop.models.providers._offline_words import stem
+from outcrop.models.offline.words import stem
 
 Purpose = Literal[
     "enum", "boolean", "count", "amount", "email", "phone", "url", "date", "time", "id", "currency", "place", "person",

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from outcrop.models.providers._offline_tools import Param, Toolset, ToolView
-from outcrop.models.providers._offline_words import enumerate_words
+from outcrop.models.offline.tools import Param, Toolset, ToolView
+from outcrop.models.offline.words import enumerate_words
 
 
 def question(tool: ToolView, lacking: Sequence[Param]) -> str:

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from outcrop.models.providers._offline_clauses import Clause, clauses
-from outcrop.models.providers._offline_ranking import Ranked, rank
-from outcrop.models.providers._offline_slots import Filled, fill, missing
-from outcrop.models.providers._offline_spans import Span, clip, find_spans
-from outcrop.models.providers._offline_tools import Param, Toolset, ToolView
+from outcrop.models.offline.clauses import Clause, clauses
+from outcrop.models.offline.ranking import Ranked, rank
+from outcrop.models.offline.slots import Filled, fill, missing
+from outcrop.models.offline.spans import Span, clip, find_spans
+from outcrop.models.offline.tools import Param, Toolset, ToolView
 
 _MOST_INTENTS = 8
 _REFERS = re.compile(r"\b(?:it|its|them|that|this|those|these|that one|same)\b", re.I)

@@ -16,7 +16,7 @@ from typing import Any, cast
 import orjson
 
 from outcrop.messages import Message
-from outcrop.models.providers._offline_tools import ASK_USER
+from outcrop.models.offline.tools import ASK_USER
 
 _THINKING = re.compile(r"<thinking>.*?(?:</thinking>|\Z)", re.S)
 _FAILED = re.compile(r"^\W*(?:error|exception|failed|failure|traceback)\b", re.I)

@@ -13,18 +13,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from outcrop.models.providers._offline_answer import answer
-from outcrop.models.providers._offline_clauses import begins_act
-from outcrop.models.providers._offline_fields import cut
-from outcrop.models.providers._offline_intents import Intent, find_intents, knowledge_intent
-from outcrop.models.providers._offline_questions import question, read_question
-from outcrop.models.providers._offline_recall import recall_earlier, recall_here
-from outcrop.models.providers._offline_replies import fill_reply
-from outcrop.models.providers._offline_spans import clip
-from outcrop.models.providers._offline_talk import Call, Exchange
-from outcrop.models.providers._offline_tools import Param, Toolset, ToolView
-from outcrop.models.providers._offline_values import convert
-from outcrop.models.providers._offline_words import enumerate_words, words
+from outcrop.models.offline.answer import answer
+from outcrop.models.offline.clauses import begins_act
+from outcrop.models.offline.fields import cut
+from outcrop.models.offline.intents import Intent, find_intents, knowledge_intent
+from outcrop.models.offline.questions import question, read_question
+from outcrop.models.offline.recall import recall_earlier, recall_here
+from outcrop.models.offline.replies import fill_reply
+from outcrop.models.offline.spans import clip
+from outcrop.models.offline.talk import Call, Exchange
+from outcrop.models.offline.tools import Param, Toolset, ToolView
+from outcrop.models.offline.values import convert
+from outcrop.models.offline.words import enumerate_words, words
 
 ABOUT = "I am Outcrop's built-in offline model: I pick tools by rule and cannot chat."
 BIND = "Bind a real model in outcrop.toml under [models] for free conversation."

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
-from outcrop.models.providers._offline_words import NUMBER_WORDS, STOPWORDS, number_in_words, vocabulary, words
+from outcrop.models.offline.words import NUMBER_WORDS, STOPWORDS, number_in_words, vocabulary, words
 
 Kind = Literal[
     "quoted", "email", "url", "uuid", "date", "time", "money", "percent", "id", "phone", "number", "name", "phrase"
