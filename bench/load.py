@@ -15,8 +15,7 @@ import secrets
 import struct
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 from zlib import crc32
 
 import httptools
@@ -234,10 +233,6 @@ class Figures:
     per_second: float
     chunks: float
     traces: float
-
-    def plain(self) -> dict[str, Any]:
-        """As a dict."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +79,10 @@ async def one_round(contestant: Contestant, amounts: Amounts) -> Results:
         traced.close()
     started = contestant.server.started
     return {
-        **{name: found.plain() for name, found in figures.items()},
+        **{name: asdict(found) for name, found in figures.items()},
         "start": {"announced_s": started.announced_s, "healthy_s": started.healthy_s},
         "rest_bytes": contestant.server.rest_bytes,
+        "end_bytes": tree.rss()[0],
     }
 
 

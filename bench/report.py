@@ -174,8 +174,10 @@ def _memory(results: Results) -> list[Row]:
     after = row(f"RSS MiB after {sessions:,} sessions", "after_bytes", 2**20)
     if ENGINE in measured:
         after.functions = f"{measured[ENGINE]['tree_bytes'] / 2**20:.1f}"
+    ends = {name: [size / 2**20 for size in _all(results, name, "end_bytes")] for name in NAMES}
     return [
         row("RSS MiB at rest", "rest_bytes", 2**20),
+        Row("RSS MiB after a round, long sessions last", {name: _shown(sizes, 1) for name, sizes in ends.items()}),
         after,
         row("RSS KiB per session", "bytes_per_session", 2**10),
         row("stored KiB per session", "stored_per_session", 2**10),
