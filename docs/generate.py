@@ -38,6 +38,9 @@ SEAMS = {
 }
 """Every folder that is a registry: what names a file of it, and the protocol its files fulfil."""
 
+PARTS = ("outcrop.models.offline",)
+"""Folders that are no registry: the parts of one thing, called by one file of a seam."""
+
 BINDINGS = {
     "models": "model id, ARN or inference profile -> what answers; `provider` names a file of `models/providers/`",
     "functions": "Lambda ARN or function name -> what runs it; `kind` names a file of `tools/executors/`",

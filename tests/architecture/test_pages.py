@@ -57,6 +57,8 @@ def test_every_folder_of_a_room_is_a_described_seam(package, generator, complain
         seam = f"outcrop.{room}.{folder}"
         if not file or file.startswith("_") or room in ("operations", "storage", "testing"):
             continue
+        if seam in generator.PARTS:
+            continue
         if seam not in generator.SEAMS:
             complaints.append(source.at(1, f"{seam} is a folder of kinds; describe it in SEAMS of docs/generate.py"))
         elif f"| `{file}` |" not in page.partition(f"## {seam}\n")[2]:
