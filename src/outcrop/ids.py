@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 import string
-import uuid
 from typing import NewType
 
 TurnId = NewType("TurnId", str)
@@ -28,7 +27,8 @@ def resource_id() -> str:
 
 def request_id() -> str:
     """A fresh UUID in lower case: request ids, invocation ids, turn ids."""
-    return str(uuid.UUID(bytes=secrets.token_bytes(16), version=4))
+    text = secrets.token_hex(16)  # a UUID of version 4, without the cost of making the object
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{'89ab'[int(text[16], 16) & 3]}{text[17:20]}-{text[20:]}"
 
 
 def turn_id(now: float) -> TurnId:

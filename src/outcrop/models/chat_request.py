@@ -26,8 +26,10 @@ _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _UNFIT = re.compile(r"[^a-zA-Z0-9_-]")
 _IMAGES = {"png": "image/png", "jpeg": "image/jpeg", "gif": "image/gif", "webp": "image/webp"}
 _TEXT_OF = {"user": b'{"role":"user","content":', "assistant": b'{"role":"assistant","content":'}
-_MOST_CONVERSATIONS = 1024
-_MOST_BYTES = 8_000_000
+_MOST_CONVERSATIONS = 64
+_MOST_BYTES = 500_000
+"""Encoded bytes kept. A conversation is worth keeping while its turn lasts and not longer, and the messages it holds
+on to are many times larger than their bytes."""
 _MOST_TOOL_SETS = 256
 
 

@@ -113,7 +113,7 @@ class Sessions:
             stored = Session(
                 key=key,
                 attributes=orjson.loads(row["attributes"]),
-                history=[orjson.loads(messages) for (messages,) in turns],
+                history=orjson.loads(b"[%s]" % b",".join(messages for (messages,) in turns)),
                 seed=orjson.loads(row["seed"]),
                 idle_ttl_s=row["idle_ttl_s"],
                 started_at=row["started_at"],
