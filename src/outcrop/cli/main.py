@@ -57,10 +57,12 @@ def _serve(config: Config) -> int:
 
     from outcrop.engine import Engine
     from outcrop.server.app import application
+    from outcrop.server.protocol import EitherHttp
 
     listening = _listen(config.server.host, config.server.port)
     settings = uvicorn.Config(
         application(lambda: Engine.build(config)),
+        http=EitherHttp,
         log_level="warning",
         access_log=False,
         server_header=False,
