@@ -19,15 +19,11 @@ from outcrop.messages import reasoning_of, text_of, tool_uses
 from outcrop.models.base import (
     ConverseRequest,
     Folder,
-    ModelAccessDenied,
     ModelError,
-    ModelNotReady,
     ModelProvider,
-    ModelRejected,
-    ModelThrottled,
     Reply,
-    ToolInputMalformed,
 )
+from outcrop.orchestration.outcomes import call_result, model_failed, tool_failed
 from outcrop.orchestration.turn import (
     CallModel,
     CallResult,
@@ -47,14 +43,8 @@ from outcrop.tools.base import (
     Caller,
     Executor,
     IdempotencyKey,
-    Tool,
-    ToolAnsweredBadly,
     ToolCall,
-    ToolCrashed,
     ToolError,
-    ToolResult,
-    ToolTimedOut,
-    ToolUnreachable,
 )
 from outcrop.tools.lambda_event import trace_input
 
@@ -68,17 +58,6 @@ _KINDS: Mapping[str, Literal["reprompt", "failure"]] = {
     "rejected": "reprompt",
     "failure": "failure",
 }
-_FAILED_RESPONSE = "Received failed response from API execution. Retry the request later."
-_THROTTLED = (
-    "Your request rate is too high. Reduce the frequency of requests. "
-    "Check your Bedrock model invocation quotas to find the acceptable frequency."
-)
-_DENIED = "Access denied when calling Bedrock. Check your request permissions and retry the request."
-_MODEL_FAILED = "Dependency resource: received model timeout/error exception from Bedrock. Try the request again."
-_TEMPLATE = (
-    "The overridden prompt that you provided is incorrectly formatted. "
-    "Check the format for errors, such as invalid JSON, and retry your request."
-)
 
 
 class Models(Protocol):
@@ -154,7 +133,7 @@ class Performer:
             reply = await self._stream(request, turn, emit)
         except (ModelError, TemplateMistake, ConfigMistake, UnknownPlugin, ImportError) as error:
             LOG.warning("turn=<%s> model=<%s> | model call failed: %s", turn.id, model_id, error)
-            return _model_failed(error, model_id)
+            return model_failed(error, model_id)
         emit(
             ModelAnswered(
                 iteration=step.iteration,
@@ -233,18 +212,8 @@ class Performer:
         except (ToolError, ConfigMistake, UnknownPlugin) as error:
             detail = error.detail if isinstance(error, ToolError) else ""
             LOG.warning("turn=<%s> tool=<%s> | action failed: %s %s", turn.id, call.name, error, detail)
-            return _tool_failed(error, tool, started, self._clock.now())
-        failed = done.state == "failure"
-        return CallResult(
-            state=done.state,
-            text=told(done),
-            started_at=started,
-            at=self._clock.now(),
-            session_attributes=done.session_attributes,
-            prompt_session_attributes=done.prompt_session_attributes,
-            fault="DependencyFailedException" if failed else "",
-            reason=_FAILED_RESPONSE if failed else "",
-        )
+            return tool_failed(error, tool, started, self._clock.now())
+        return call_result(done, started, self._clock.now())
 
 
 def caller_of(turn: Turn) -> Caller:
@@ -303,55 +272,6 @@ def _rationale(reply: Reply) -> str:
     spoken = split(text)
     acting = spoken.answer if tool_uses(reply.message) else ""
     return spoken.thinking or reasoning_of(reply.message).strip() or acting
-
-
-def _model_failed(error: Exception, model_id: str) -> ModelFailed:
-    match error:
-        case ToolInputMalformed():
-            return ModelFailed("", 400, str(error))
-        case ModelThrottled():
-            return ModelFailed("ThrottlingException", 429, _THROTTLED)
-        case ModelAccessDenied():
-            return ModelFailed("AccessDeniedException", 403, _DENIED)
-        case ModelNotReady():
-            return ModelFailed("ModelNotReadyException", 424, str(error))
-        case TemplateMistake():
-            return ModelFailed("ValidationException", 400, _TEMPLATE)
-        case ModelRejected():
-            return ModelFailed("ValidationException", 400, str(error))
-        case ConfigMistake() | UnknownPlugin() | ImportError():
-            reason = f"The binding of model {model_id} cannot be used; the server's log says why."
-            return ModelFailed("ValidationException", 400, reason)
-        case _:
-            return ModelFailed("DependencyFailedException", 424, _MODEL_FAILED)
-
-
-def told(result: ToolResult) -> str:
-    """What the model is told: the body, and before it a status that says no success.
-
-    Source: docs/behaviour/action-groups.md 4.3 (inferred)
-    """
-    if result.http_status is None or 200 <= result.http_status < 300:
-        return result.text
-    return f"HTTP {result.http_status}: {result.text}"
-
-
-def _tool_failed(error: Exception, tool: Tool, started: float, at: float) -> CallResult:
-    fault, members = "DependencyFailedException", {}
-    match error:
-        case ToolCrashed() | ToolTimedOut():
-            reason = (
-                f"Your request couldn't be completed. Lambda function {tool.lambda_arn} encountered a problem while "
-                "processing request.The error message from the Lambda function is Unhandled. Check the Lambda function "
-                "log for error details, then try your request again after fixing the error."
-            )
-        case ToolAnsweredBadly():
-            reason = _FAILED_RESPONSE
-        case ToolUnreachable():
-            reason, members = str(error), {"resourceName": "Lambda"}
-        case _:
-            reason = str(error)
-    return CallResult("failure", "The action failed.", started, at, fault=fault, reason=reason, members=members)
 
 
 def _returned(iteration: int, call: PlannedCall, result: CallResult, turn: Turn) -> ActionReturned:

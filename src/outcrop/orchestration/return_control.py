@@ -13,7 +13,8 @@ from typing import Any
 from outcrop.clock import Clock
 from outcrop.errors import RoomError
 from outcrop.events import ControlReturned
-from outcrop.orchestration.performer import Owed, caller_of, told
+from outcrop.orchestration.outcomes import call_result
+from outcrop.orchestration.performer import Owed, caller_of
 from outcrop.orchestration.turn import CallResult, CallTools, PlannedCall, Turn
 from outcrop.tools.base import ToolAnsweredBadly, ToolCall
 from outcrop.tools.lambda_event import (
@@ -23,8 +24,6 @@ from outcrop.tools.lambda_event import (
     result_of_return_control,
     trace_input,
 )
-
-_FAILED = "Received failed response from API execution. Retry the request later."
 
 
 class ResultsMistaken(RoomError):
@@ -99,15 +98,8 @@ def _answer(turn: Turn, planned: PlannedCall, member: Mapping[str, Any], place: 
         result = result_of_return_control(call, member)
     except ToolAnsweredBadly as error:
         raise ResultsMistaken(f"{place}: {error}") from error
-    failed = result.state == "failure"
-    return CallResult(
-        state="denied" if decision == "DENY" else result.state,
-        text=told(result),
-        started_at=now,
-        at=now,
-        fault="DependencyFailedException" if failed else "",
-        reason=_FAILED if failed else "",
-    )
+    brought_back = call_result(result, now, now)
+    return replace(brought_back, state="denied") if decision == "DENY" else brought_back
 
 
 def _tool_call(turn: Turn, call: PlannedCall) -> ToolCall:
