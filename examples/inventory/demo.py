@@ -1,171 +1,140 @@
-"""The main job, from nothing: start a server, create an agent with boto3, ask it three questions, see every step.
+"""A real agent answers three questions about a stock database, streamed with every step it takes.
 
-python examples/inventory/demo.py
+    python demo.py           server up, agent made, three questions, server down; exits 0 when all went well
+    python demo.py --keep    the same, then the server stays up for your own code, until Ctrl-C
+
+Everything between the server and this program is plain boto3, or `outcrop.client` around it.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import sqlite3
-import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import agent
 import boto3
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from botocore.exceptions import BotoCoreError, ClientError
+from screen import Screen
+from server import NotStarted, serving
 
-from outcrop.client import ActionCall, AgentCallFailed, AgentClient, Answer, Step
+import stock
+from outcrop.client import ActionCall, AgentCallFailed, AgentClient, Answer
 
-HERE = Path(__file__).parent
-READY = "outcrop listening on "
+HERE = Path(__file__).resolve().parent
+SESSION = "demo-session"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked, and the actions without which the answer would be made up."""
+
+    text: str
+    actions: frozenset[str]
+
+
 QUESTIONS = (
-    "Check inventory for SKU-55",
-    "Which products are low on stock, and who supplies SKU-21?",
-    "Reserve 5 units of SKU-55",
+    Question("Check inventory for SKU-55", frozenset({"inventory.check_inventory"})),
+    Question(
+        "Which products are low on stock, and who supplies SKU-21?",
+        frozenset({"inventory.list_low_stock", "suppliers GET /products/{sku}/supplier"}),
+    ),
+    Question("Reserve 5 units of SKU-55", frozenset({"reservations.reserve_stock"})),
 )
-SIGNS = {"thought": "…", "model": "·", "action": "→", "result": "←", "reprompt": "↺", "failure": "✗"}
 
 
-class Warehouse:
-    """The stock database: made anew for the demo, and used by it to carry out reservations itself."""
-
-    def __init__(self, path: Path) -> None:
-        """Make the database."""
-        self.path = path
-        with sqlite3.connect(path) as stock:
-            stock.executescript((HERE / "stock.sql").read_text(encoding="utf-8"))
-
-    def perform(self, call: ActionCall) -> dict[str, Any]:
-        """What the agent hands back to its caller: reserve units of a product."""
-        sku, quantity = str(call.parameters["sku"]).upper(), int(call.parameters["quantity"])
-        with sqlite3.connect(self.path) as stock:
-            changed = stock.execute(
-                "update products set reserved = reserved + ? where sku = ? and on_hand - reserved >= ?",
-                (quantity, sku, quantity),
-            )
-            if changed.rowcount == 0:
-                return {"error": f"There are not {quantity} free units of {sku}."}
-            made = stock.execute("insert into reservations (sku, quantity) values (?, ?)", (sku, quantity))
-        return {"reservation": f"R-{made.lastrowid}", "sku": sku, "reserved": quantity}
-
-
-@contextmanager
-def server(stock: Path, data: Path) -> Iterator[str]:
-    """`outcrop serve` as a process of its own on a free port; its address."""
-    command = [sys.executable, "-m", "outcrop.cli.main", "serve", "--port", "0"]
-    command += ["--config", str(HERE / "outcrop.toml"), "--data-dir", str(data)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "STOCK_DB": str(stock)})
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line.startswith(READY):
-            raise SystemExit("the server did not start; it says above why")
-        yield line.removeprefix(READY).strip()
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)
-
-
-class Screen:
-    """Shows a conversation: the question, every step, the answer as it is written."""
-
-    def __init__(self) -> None:
-        """Write to the terminal, or wherever the output goes."""
-        wide = {} if sys.stdout.isatty() else {"width": 100}
-        self.console = Console(highlight=False, **wide)
-        self._writing = False
-
-    def question(self, text: str) -> None:
-        """Show what the user asks."""
-        self.console.print(f"\n[bold cyan]You[/]    {escape(text)}")
-
-    def step(self, step: Step) -> None:
-        """Show one step of the trace; the answer itself comes as chunks."""
-        if step.kind == "answer":
-            return
-        self._end_line()
-        spent = f" [dim]{step.millis} ms[/]" if step.millis else ""
-        tokens = f" [dim]{step.input_tokens} + {step.output_tokens} tokens[/]" if step.input_tokens else ""
-        text = escape(" ".join(filter(None, (step.name, step.text))))
-        line = f"       [dim]{SIGNS.get(step.kind, '·')} {step.kind:<8}[/]{spent}{tokens} {text}"
-        self.console.print(line, no_wrap=True, overflow="ellipsis")
-
-    def chunk(self, text: str) -> None:
-        """Show a piece of the answer."""
-        if not self._writing:
-            self.console.print("[bold green]Agent[/]  ", end="")
-            self._writing = True
-        self.console.print(escape(text), end="", soft_wrap=True)
-
-    def answered(self) -> None:
-        """End the answer."""
-        self._end_line()
-
-    def _end_line(self) -> None:
-        if self._writing:
-            self.console.print()
-            self._writing = False
-
-
-def summary(answers: list[Answer]) -> Table:
-    """Timings and tokens of every question."""
-    table = Table(title="Timings and tokens", title_justify="left")
-    for heading in ("question", "steps", "first text ms", "total ms", "tokens in", "tokens out"):
-        table.add_column(heading, justify="left" if heading == "question" else "right")
-    for question, answer in zip(QUESTIONS, answers, strict=True):
-        first = "-" if answer.first_chunk_s is None else f"{answer.first_chunk_s * 1000:.0f}"
-        row = (len(answer.steps), first, f"{answer.total_s * 1000:.0f}", answer.input_tokens, answer.output_tokens)
-        table.add_row(question, *(str(value) for value in row))
-    return table
+class DemoFailed(Exception):
+    """Something was not as it should be; the message says what."""
 
 
 def main() -> int:
-    """Run the demo; what it returns is the process's exit status."""
-    os.environ.setdefault("AWS_ACCESS_KEY_ID", "demo")
-    os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "demo")
+    """Run the demonstration; 0 when everything was as it should be."""
+    options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    options.add_argument("--keep", action="store_true", help="keep the server running until Ctrl-C")
+    options.add_argument("--port", type=int, default=0, help="port of the server; the default is any free one")
+    asked = options.parse_args()
     screen = Screen()
-    with tempfile.TemporaryDirectory(prefix="outcrop-demo-") as folder:
-        warehouse = Warehouse(Path(folder) / "stock.db")
-        with server(warehouse.path, Path(folder) / "data") as url:
-            screen.console.print(f"[bold]Outcrop[/] serves Bedrock Agents at {url}; boto3 creates the agent there.")
-            screen.console.print(
-                "The model is Outcrop's built-in offline one: no network, no key, tools picked by rule."
-            )
-            control = boto3.client("bedrock-agent", endpoint_url=url, region_name="us-east-1")
-            agent_id, alias_id = agent.create(control)
-            client = AgentClient(endpoint_url=url, region="us-east-1")
-            answers: list[Answer] = []
-            for question in QUESTIONS:
-                screen.question(question)
-                answer = client.ask(
-                    agent_id,
-                    alias_id,
-                    "demo-session",
-                    question,
-                    on_chunk=screen.chunk,
-                    on_step=screen.step,
-                    on_return_control=warehouse.perform,
-                )
-                screen.answered()
-                answers.append(answer)
-            client.close()
-    screen.console.print()
-    screen.console.print(summary(answers))
-    screen.console.print(
-        "Bind a real model in outcrop.toml: see docs/how-to/bind-a-model.md. `make serve` keeps one running."
+    try:
+        with _folder() as folder:
+            _run(screen, folder, asked.port, keep=asked.keep)
+    except (DemoFailed, NotStarted, AgentCallFailed, BotoCoreError, ClientError, OSError, RuntimeError) as error:
+        screen.say(f"The demo failed: {error}", "bold red")
+        return 1
+    except KeyboardInterrupt:
+        screen.say("Stopped.")
+        return 0 if asked.keep else 130
+    return 0
+
+
+def _run(screen: Screen, folder: Path, port: int, *, keep: bool) -> None:
+    database = folder / "stock.db"
+    stock.make(database)
+    with serving(HERE / "outcrop.toml", folder / "data", port, {"STOCK_DB": str(database)}) as url:
+        screen.say(f"Outcrop is up on {url}.")
+        keys = boto3.Session("demo", "demo", region_name="us-east-1")  # any will do: nothing here belongs to AWS
+        ids = agent.create(keys.client("bedrock-agent", endpoint_url=url))
+        screen.say(f"boto3 made the agent {agent.NAME} ({ids[0]}) with alias {agent.ALIAS} ({ids[1]}).")
+        answers = _ask_all(screen, AgentClient(url, session=keys), ids, database)
+        screen.summary([(question.text, answer) for question, answer in zip(QUESTIONS, answers, strict=True)])
+        if stock.reserved(database, "SKU-55") != 5:
+            raise DemoFailed("5 units of SKU-55 should be reserved in the database, and are not")
+        _explain(screen, answers)
+        if keep:
+            screen.say(f"\nThe server stays up: endpoint_url='{url}', agentId='{agent.NAME}', agentAliasId='PROD'.")
+            screen.say("Ctrl-C stops it.")
+            threading.Event().wait()
+
+
+def _ask_all(screen: Screen, agents: AgentClient, ids: tuple[str, str], database: Path) -> list[Answer]:
+    """The answers, in one session, checked.
+
+    Errors: DemoFailed; AgentCallFailed.
+    """
+
+    def reserve(call: ActionCall) -> Any:
+        screen.returned(call)
+        return stock.reserve(database, call)
+
+    answers: list[Answer] = []
+    for number, question in enumerate(QUESTIONS, 1):
+        screen.question(number, question.text)
+        answer = agents.ask(
+            *ids, SESSION, question.text, on_chunk=screen.chunk, on_step=screen.step, on_return_control=reserve
+        )
+        missing = question.actions - {step.name for step in answer.steps if step.kind == "result"}
+        if missing:
+            raise DemoFailed(f"'{question.text}' was answered without {', '.join(sorted(missing))}")
+        if not answer.text:
+            raise DemoFailed(f"'{question.text}' was not answered")
+        answers.append(answer)
+    return answers
+
+
+def _explain(screen: Screen, answers: list[Answer]) -> None:
+    model = next((step.name for answer in answers for step in answer.steps if step.kind == "model"), "a model")
+    screen.say(f"\nThe agent asked for {model}.")
+    screen.say(
+        "What answered is what examples/inventory/outcrop.toml binds that to: as delivered, the built-in offline "
+        "model, a set of rules without network or weights. docs/how-to/bind-a-model.md shows how to bind a real one."
     )
-    return 0 if all(answer.text for answer in answers) else 1
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder for the length of the demonstration, and an environment that lets boto3 reach this machine."""
+    here = "127.0.0.1,localhost"
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), here]))
+    os.environ.pop("AWS_PROFILE", None)  # it may name a profile that this machine does not have
+    with tempfile.TemporaryDirectory(prefix="outcrop-demo-") as folder:
+        yield Path(folder)
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except AgentCallFailed as error:
-        sys.exit(f"demo: the agent did not answer: {error}")
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""The inventory function: an action-group Lambda with a function schema, as it would run at AWS."""
+"""The stock, as a Lambda function of an action group with a function schema."""
 
 import json
 import os
@@ -6,32 +6,37 @@ import sqlite3
 
 
 def check_inventory(stock, sku):
-    """What is on the shelves of one product."""
-    row = stock.execute(
-        "select sku, name, warehouse, on_hand, on_hand - reserved as available, unit_price from products where sku = ?",
-        (sku.upper(),),
-    ).fetchone()
-    return dict(row) if row else {"error": f"There is no product {sku}."}
+    """Units of one product, in all and by warehouse."""
+    product = stock.execute("SELECT * FROM available WHERE sku = ?", [sku.upper()]).fetchone()
+    if product is None:
+        raise LookupError(f"There is no product {sku}.")
+    shelves = stock.execute("SELECT warehouse, quantity FROM stock WHERE sku = ? ORDER BY warehouse", [product["sku"]])
+    return {**product, "warehouses": [dict(shelf) for shelf in shelves]}
 
 
-def list_low_stock(stock):
-    """The products that have fallen below their reorder level."""
-    rows = stock.execute(
-        "select sku, name, on_hand, reorder_level from products where on_hand < reorder_level order by sku"
+def list_low_stock(stock, threshold=None):
+    """Products below their reorder level, or below a given number of units."""
+    query = (
+        "SELECT sku, name, in_stock, reorder_level FROM available JOIN products USING (sku, name) "
+        "WHERE in_stock < COALESCE(?, reorder_level) ORDER BY in_stock"
     )
-    return {"low_stock": [dict(row) for row in rows]}
+    found = stock.execute(query, [threshold if threshold is None else int(threshold)])
+    return {"products": [dict(product) for product in found]}
 
 
-FUNCTIONS = {"check_inventory": check_inventory, "list_low_stock": list_low_stock}
+ACTIONS = {"check_inventory": check_inventory, "list_low_stock": list_low_stock}
 
 
 def handler(event, context):
-    """Answer one action of the agent."""
-    given = {parameter["name"]: parameter["value"] for parameter in event.get("parameters", [])}
+    """Carry out the function that the agent chose, and answer as the action-group contract wants it."""
+    parameters = {parameter["name"]: parameter["value"] for parameter in event.get("parameters", [])}
     stock = sqlite3.connect(os.environ["STOCK_DB"])
     stock.row_factory = sqlite3.Row
+    response = {}
     try:
-        body = FUNCTIONS[event["function"]](stock, **given)
+        body = json.dumps(ACTIONS[event["function"]](stock, **parameters))
+    except LookupError as error:
+        body, response = str(error), {"responseState": "REPROMPT"}
     finally:
         stock.close()
     return {
@@ -39,6 +44,6 @@ def handler(event, context):
         "response": {
             "actionGroup": event["actionGroup"],
             "function": event["function"],
-            "functionResponse": {"responseBody": {"TEXT": {"body": json.dumps(body)}}},
+            "functionResponse": {**response, "responseBody": {"TEXT": {"body": body}}},
         },
     }

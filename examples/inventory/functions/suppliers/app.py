@@ -1,40 +1,50 @@
-"""The suppliers function: an action-group Lambda with an OpenAPI schema, as it would run at AWS."""
+"""Suppliers and purchase orders, as a Lambda function of an action group with an OpenAPI schema."""
 
 import json
 import os
 import sqlite3
 
 
-def get_supplier(stock, sku):
-    """Who supplies a product."""
-    row = stock.execute(
-        "select p.sku, s.name as supplier, s.email, s.lead_time_days"
-        " from products p join suppliers s on s.id = p.supplier where p.sku = ?",
-        (sku.upper(),),
-    ).fetchone()
-    return (200, dict(row)) if row else (404, {"error": f"There is no product {sku}."})
+def get_supplier(stock, given):
+    """The supplier of a product."""
+    query = "SELECT s.* FROM suppliers s JOIN products p ON p.supplier = s.name WHERE p.sku = ?"
+    supplier = stock.execute(query, [given["sku"].upper()]).fetchone()
+    return (200, dict(supplier)) if supplier else (404, {"message": f"There is no product {given['sku']}."})
 
 
-def order(stock, sku, quantity):
-    """Order more of a product."""
+def create_order(stock, given):
+    """A new purchase order."""
+    if not stock.execute("SELECT 1 FROM products WHERE sku = ?", [given["sku"].upper()]).fetchone():
+        return 404, {"message": f"There is no product {given['sku']}."}
+    order = [given["sku"].upper(), int(given["quantity"])]
     with stock:
-        made = stock.execute(
-            "insert into orders (sku, quantity, status) values (?, ?, 'ordered')", (sku.upper(), int(quantity))
-        )
-    return 200, {"order": f"PO-{made.lastrowid}", "sku": sku.upper(), "quantity": int(quantity), "status": "ordered"}
+        number = stock.execute("INSERT INTO purchase_orders (sku, quantity) VALUES (?, ?)", order).lastrowid
+    return 201, {"orderId": f"PO-{number}", "sku": order[0], "quantity": order[1], "status": "placed"}
 
 
-OPERATIONS = {("GET", "/suppliers/{sku}"): get_supplier, ("POST", "/orders"): order}
+def get_order(stock, given):
+    """The status of a purchase order."""
+    number = given["orderId"].upper().removeprefix("PO-")
+    order = stock.execute("SELECT sku, quantity, status FROM purchase_orders WHERE id = ?", [number]).fetchone()
+    return (200, dict(order)) if order else (404, {"message": f"There is no order {given['orderId']}."})
+
+
+OPERATIONS = {
+    ("GET", "/products/{sku}/supplier"): get_supplier,
+    ("POST", "/orders"): create_order,
+    ("GET", "/orders/{orderId}"): get_order,
+}
 
 
 def handler(event, context):
-    """Answer one API operation of the agent."""
-    body = event.get("requestBody", {}).get("content", {}).get("application/json", {}).get("properties", [])
-    given = {parameter["name"]: parameter["value"] for parameter in [*event.get("parameters", []), *body]}
+    """Carry out the operation that the agent chose, and answer as the action-group contract wants it."""
+    given = {parameter["name"]: parameter["value"] for parameter in event.get("parameters", [])}
+    for content in event.get("requestBody", {}).get("content", {}).values():
+        given |= {entry["name"]: entry["value"] for entry in content["properties"]}
     stock = sqlite3.connect(os.environ["STOCK_DB"])
     stock.row_factory = sqlite3.Row
     try:
-        status, answer = OPERATIONS[event["httpMethod"], event["apiPath"]](stock, **given)
+        status, body = OPERATIONS[event["httpMethod"], event["apiPath"]](stock, given)
     finally:
         stock.close()
     return {
@@ -44,6 +54,6 @@ def handler(event, context):
             "apiPath": event["apiPath"],
             "httpMethod": event["httpMethod"],
             "httpStatusCode": status,
-            "responseBody": {"application/json": {"body": json.dumps(answer)}},
+            "responseBody": {"application/json": {"body": json.dumps(body)}},
         },
     }
