@@ -1,0 +1,67 @@
+"""Migrations: what they make is what the code declares, they run once, and a newer database is refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import text
+
+import outcrop.sessions.state
+import outcrop.storage.documents
+from outcrop.storage import migrate
+from outcrop.storage.database import METADATA, Database
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    return Database(f"sqlite:///{tmp_path / 'outcrop.db'}")
+
+
+def test_the_tables_are_those_that_the_code_declares(database: Database) -> None:
+    migrate.migrate(database)
+
+    with database.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+    declared = {outcrop.sessions.state.SESSIONS.name, outcrop.storage.documents.DOCUMENTS.name}
+    assert declared <= set(METADATA.tables)
+
+
+def test_the_newest_revision_is_the_one_that_is_recognised() -> None:
+    numbers = sorted(path.name.partition("_")[0] for path in migrate.REVISIONS.glob("*.py"))
+    assert numbers[-1] == migrate.HEAD
+
+
+def test_a_current_database_is_left_alone_and_keeps_its_rows(database: Database) -> None:
+    migrate.migrate(database)
+    with database.engine.begin() as connection:
+        connection.execute(text("insert into definitions (digest, body) values ('d', x'00')"))
+
+    migrate.migrate(database)
+
+    with database.engine.connect() as connection:
+        assert connection.execute(text("select count(*) from definitions")).scalar_one() == 1
+
+
+def test_a_database_of_a_newer_release_is_refused(database: Database) -> None:
+    migrate.migrate(database)
+    with database.engine.begin() as connection:
+        connection.execute(text("update alembic_version set version_num = '9999'"))
+
+    with pytest.raises(migrate.DatabaseTooNew, match="9999"):
+        migrate.migrate(database)
+
+
+def test_a_start_on_a_current_database_does_not_import_alembic(tmp_path: Path) -> None:
+    code = (
+        "import sys; from outcrop.storage.database import Database; from outcrop.storage.migrate import migrate; "
+        f"migrate(Database('sqlite:///{tmp_path / 'outcrop.db'}')); print('alembic' in sys.modules)"
+    )
+    said = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout for _ in "12"
+    ]
+    assert said == ["True\n", "False\n"]
