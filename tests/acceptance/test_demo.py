@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -68,6 +70,26 @@ def test_a_demo_that_cannot_start_says_why(tmp_path: Path) -> None:
     assert "The demo failed: outcrop serve did not start" in ran.stdout
     assert "OUTCROP_TURNS_MAX_ITERATIONS: 'many' is no int" in " ".join(ran.stdout.split())
     assert "Traceback" not in ran.stdout + ran.stderr
+
+
+@pytest.mark.slow
+def test_a_demo_that_is_kept_serves_until_it_is_interrupted(tmp_path: Path) -> None:
+    command = [sys.executable, "-u", EXAMPLE / "demo.py", "--keep"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
+        assert process.stdout is not None
+        said = ""
+        while "Ctrl-C stops it." not in said:
+            line = process.stdout.readline()
+            assert line, said
+            said += line
+        found = re.search(r"endpoint_url='(http://[\d.:]+)'", said)
+        assert found
+        answer = AgentClient(found[1]).ask("inventory-assistant", "PROD", "session-2", "Check inventory for SKU-12")
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+
+    assert "Cordless drill" in answer.text
+    assert process.returncode == 0
 
 
 class Shop:
