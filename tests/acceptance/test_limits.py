@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import pytest
 from agents import CHECK, World, functions_group
+from botocore.exceptions import EventStreamError
 
 from outcrop.config import Config, ServerSettings, TurnSettings
 from outcrop.testing import LocalServer, RecordedFunctions, ScriptedModel, call
@@ -83,3 +85,16 @@ def test_tokens_are_counted_without_a_trace(world: World) -> None:
     assert world.server.engine.metrics.value("outcrop_output_tokens_total") > 0
     assert 'outcrop_turns_total{outcome="finish"} 1' in world.server.request("GET", "/metrics").raw.read().decode()
     assert world.server.request("GET", "/healthz").status_code == 200
+
+
+def test_a_mistake_of_the_engine_is_told_in_general_words_and_the_session_goes_on(world: World) -> None:
+    ids = world.agent()
+    world.model.then(ValueError("secret detail"), "Hello.", "Fine.")
+
+    with pytest.raises(EventStreamError) as caught:
+        world.ask(ids, "Hi")
+    assert caught.value.response["Error"]["Code"] == "internalServerException"
+    assert "secret" not in str(caught.value)
+
+    assert world.ask(ids, "Hi").text == "Hello."
+    assert world.ask(ids, "Again").text == "Fine."

@@ -1,0 +1,103 @@
+"""A server that stops in the middle of a turn, and the next one on the same data."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agents import CHECK, World, functions_group
+from botocore.exceptions import EventStreamError
+
+from outcrop.config import Config, ServerSettings
+from outcrop.messages import text_of
+from outcrop.testing import LocalServer, RecordedFunctions, ScriptedModel, call
+
+Serve = Callable[[ScriptedModel, RecordedFunctions], LocalServer]
+CHECK_A = [call("inventory__check", {"sku": "A"})]
+STOPPING = "The server is stopping. Retry the request on the same session."
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Serve:
+    settings = ServerSettings(data_dir=str(tmp_path), stop_grace_s=0.05)
+    return lambda model, functions: LocalServer(model, functions, config=Config(server=settings))
+
+
+class Interrupted:
+    """A first server that is stopped while a function runs, after another one has answered."""
+
+    def __init__(self, serve: Serve, *groups: dict[str, Any]) -> None:
+        entered, leave = threading.Event(), threading.Event()
+        functions = RecordedFunctions()
+        functions.add("inventory", lambda event: self.answer(event, entered, leave))
+        self.functions = functions
+        model = ScriptedModel([CHECK_A, [call("inventory__check", {"sku": "B"})]])
+        self.said: list[Exception] = []
+        with serve(model, functions) as server:
+            self.world = World(server, model, functions)
+            self.ids = self.world.agent(*groups)
+            caller = threading.Thread(target=self.ask)
+            caller.start()
+            assert entered.wait(30)
+        caller.join()
+        leave.set()
+
+    def answer(self, event: dict[str, Any], entered: threading.Event, leave: threading.Event) -> str:
+        if event["parameters"][0]["value"] == "B":
+            entered.set()
+            leave.wait(30)
+        return "42"
+
+    def ask(self) -> None:
+        try:
+            self.world.ask(self.ids, "Check A and B")
+        except EventStreamError as error:
+            self.said.append(error)
+
+
+def test_the_caller_is_told_and_the_same_words_go_on_where_the_turn_was(serve: Serve) -> None:
+    before = Interrupted(serve, functions_group(CHECK))
+    assert [error.response["Error"]["Message"] for error in before.said] == [STOPPING]
+
+    model, functions = ScriptedModel(["Both are there."]), RecordedFunctions()
+    with serve(model, functions) as server:
+        answer = World(server, model, functions).ask(before.ids, "Check A and B")
+
+    assert answer.text == "Both are there."
+    assert functions.events == []
+    told = [
+        b["toolResult"]["content"][0]["text"]
+        for m in model.requests[0].messages
+        for b in m["content"]
+        if "toolResult" in b
+    ]
+    assert told[0] == "42"
+    assert "not known whether this action took place" in told[1]
+
+
+def test_other_words_leave_the_turn_and_what_it_did_is_remembered(serve: Serve) -> None:
+    before = Interrupted(serve, functions_group(CHECK))
+
+    model, functions = ScriptedModel(["Hello."]), RecordedFunctions()
+    with serve(model, functions) as server:
+        answer = World(server, model, functions).ask(before.ids, "Something else")
+
+    assert answer.text == "Hello."
+    messages = model.requests[0].messages
+    assert [message["role"] for message in messages] == ["user", "assistant"] * 3 + ["user"]
+    assert "left unfinished" in text_of(messages[-2])
+
+
+def test_an_ended_session_lets_go_of_a_turn_that_was_interrupted(serve: Serve) -> None:
+    before = Interrupted(serve, functions_group(CHECK))
+
+    model, functions = ScriptedModel(["Hello."]), RecordedFunctions()
+    with serve(model, functions) as server:
+        world = World(server, model, functions)
+        world.ask(before.ids, endSession=True)
+        world.ask(before.ids, "Check A and B")
+
+    assert [text_of(message) for message in model.requests[0].messages] == ["Check A and B"]
