@@ -338,8 +338,8 @@ async def test_a_process_that_died_while_idle_is_replaced(run, do) -> None:
     pid = int((await local.execute(do("os.getpid()"), KEY)).text)
     os.kill(pid, signal.SIGKILL)
     await until_gone(pid)
-    while local._idle and local._idle[0].is_usable:  # until the loop has read the hang-up
-        await asyncio.sleep(0)
+    for _ in iter(lambda: bool(local._idle and local._idle[0].is_usable), False):
+        await asyncio.sleep(0)  # until the loop has read the hang-up
     assert int((await local.execute(do("os.getpid()"), KEY)).text) != pid
 
 
