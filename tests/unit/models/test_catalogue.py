@@ -97,7 +97,7 @@ def test_paths_start_from_the_configuration_file(tmp_path):
         ({"provider": "opnai"}, r"\[models\] '\*': unknown provider 'opnai'; did you mean 'openai'\?"),
         ({"provider": "zzz"}, "unknown provider 'zzz'; it knows anthropic, bedrock"),
         ({}, "provider must name what answers"),
-        ({"provider": "openai", "modle": "x"}, "did you mean 'model'"),
+        ({"provider": "openai", "modl": "x"}, "did you mean 'model'"),
         ({"provider": "strands", "kind": "antropic"}, "kind = 'antropic' is not one of anthropic"),
         ({"provider": "anthropic", "top_k": 1}, "unknown key 'top_k'"),
         ({"provider": "offline", "max_attempts": "many"}, "max_attempts = 'many'"),

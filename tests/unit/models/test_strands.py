@@ -325,7 +325,7 @@ def test_nothing_heavy_is_loaded_with_the_module():
         ({"kind": "antropic"}, "kind = 'antropic' is not one of"),
         ({"kind": "anthropic", "max_tokens": "x"}, "max_tokens = 'x'"),
         ({"kind": "anthropic", "params": 5}, "params = 5 is no table"),
-        ({"kind": "anthropic", "regoin": "x"}, "did you mean 'region'"),
+        ({"kind": "anthropic", "regin": "x"}, "did you mean 'region'"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(settings, words):
