@@ -27,6 +27,13 @@ def test_unknown_members_are_ignored_and_nulls_are_absent(read) -> None:
     assert read("PUT", "/agents/", body) == {"agentName": "a", "tags": {"l": "v"}}
 
 
+def test_a_list_that_is_too_long_is_left_for_validation_as_it_was_sent(read) -> None:
+    results = {"returnControlInvocationResults": [7] * 6}
+    path = "/agents/A/agentAliases/B/sessions/s-1/text"
+
+    assert read("POST", path, {"sessionState": results})["sessionState"] == results
+
+
 def test_documents_are_read_as_they_were_sent(read) -> None:
     document = {"k": None, "nested": [1, None, {"a": 1.5}]}
     override = {"promptConfigurations": [{"additionalModelRequestFields": {"f": document}}]}

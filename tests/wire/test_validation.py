@@ -167,14 +167,48 @@ def test_a_huge_value_is_shortened() -> None:
     assert len(message) < 1000
 
 
-def test_of_very_many_violations_only_some_are_spelled_out() -> None:
-    configurations = [{"promptState": "MAYBE"}] * 5_000
-    params = {"agentName": "a", "promptOverrideConfiguration": {"promptConfigurations": configurations}}
+def test_what_is_in_a_list_that_is_too_long_is_not_looked_at() -> None:
+    ask = {"agentId": "A", "agentAliasId": "B", "sessionId": "s-1"}
+    started = time.perf_counter()
 
-    fault = _complaint("CreateAgent", params)
+    for results in ([{}] * 4_000_000, [None] * 4_000_000):
+        state = {"returnControlInvocationResults": results}
+        assert _complaint("InvokeAgent", {**ask, "sessionState": state}, RUNTIME).message == (
+            "1 validation error detected: Value at 'sessionState.returnControlInvocationResults' failed to satisfy "
+            "constraint: Member must have length less than or equal to 5"
+        )
 
-    assert fault.message.startswith("5001 validation errors detected: ")
-    assert len(fault.members["fieldList"]) == 20
+    assert time.perf_counter() - started < 1.0
+
+
+@pytest.mark.parametrize(
+    ("configurations", "count"),
+    [(10, "10 validation errors"), (100, "100 validation errors"), (101, "At least 100 validation errors")],
+)
+def test_of_very_many_violations_a_hundred_are_counted_and_twenty_spelled_out(configurations: int, count: str) -> None:
+    functions = [{"name": "bad!"}] * configurations
+    params = {"agentId": "A", "agentVersion": "DRAFT", "actionGroupName": "g"}
+
+    fault = _complaint("CreateAgentActionGroup", {**params, "functionSchema": {"functions": functions}})
+
+    assert fault.message.startswith(
+        f"{count} detected: Value 'bad!' at 'functionSchema.functions.1.member.name' failed"
+    )
+    assert len(fault.members["fieldList"]) == min(20, configurations)
+
+
+def test_millions_of_violations_cost_no_time() -> None:
+    messages = [{}] * 1_000_000
+    ask = {"agentId": "A", "agentAliasId": "B", "sessionId": "s-1"}
+    started = time.perf_counter()
+
+    history = {"conversationHistory": {"messages": messages}}
+    of_history = _complaint("InvokeAgent", {**ask, "sessionState": history}, RUNTIME).message
+    of_tags = _complaint("CreateAgent", {"agentName": "a", "tags": {f"bad!{n}": "v" for n in range(100_000)}}).message
+
+    assert of_history.startswith("At least 100 validation errors detected: ")
+    assert of_tags.startswith("1 validation error detected: Value '{bad!0=v, bad!1=v, ")
+    assert time.perf_counter() - started < 1.0
 
 
 def _arn(resource: str) -> str:

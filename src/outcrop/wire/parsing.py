@@ -150,9 +150,9 @@ class _Readers:
             members = shape.members.items()
             return _structure({m.serialization.get("name", name): (name, self.reader(m)) for name, m in members})
         if isinstance(shape, ListShape):
-            return _list(self.reader(shape.member))
+            return _list(self.reader(shape.member), shape.metadata.get("max"))
         if isinstance(shape, MapShape):
-            return _map(self.reader(shape.value))
+            return _map(self.reader(shape.value), shape.metadata.get("max"))
         return _SCALARS[shape.type_name]
 
 
@@ -175,13 +175,16 @@ def _structure(members: Mapping[str, tuple[str, Reader]]) -> Reader:
     return read
 
 
-def _list(element: Reader) -> Reader:
+def _list(element: Reader, most: int | None = None) -> Reader:
     def read(value: Any) -> list[Any]:
         if type(value) is not list:
             raise _Misfit("a list")
+        items = cast("list[Any]", value)
+        if most is not None and len(items) > most:
+            return items  # validation refuses it for its length alone
         given: list[Any] = []
         try:
-            for item in cast("list[Any]", value):
+            for item in items:
                 given.append(None if item is None else element(item))
         except _Misfit as misfit:
             misfit.path.append(f"{len(given) + 1}.member")
@@ -191,12 +194,14 @@ def _list(element: Reader) -> Reader:
     return read
 
 
-def _map(element: Reader) -> Reader:
+def _map(element: Reader, most: int | None = None) -> Reader:
     def read(value: Any) -> dict[str, Any]:
         if type(value) is not dict:
             raise _Misfit("a map")
-        items = cast("dict[str, Any]", value).items()
-        return {key: _named(element, item, key) for key, item in items if item is not None}
+        items = {key: item for key, item in cast("dict[str, Any]", value).items() if item is not None}
+        if most is not None and len(items) > most:
+            return items  # validation refuses it for its length alone
+        return {key: _named(element, item, key) for key, item in items.items()}
 
     return read
 

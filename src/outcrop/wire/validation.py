@@ -4,7 +4,9 @@ r"""The model's constraints -> AWS's own sentence for every value that breaks on
 
 A check is compiled per shape, when its operation is first called. Patterns run on the Rust
 engine of jsonschema-rs: it knows `\p{C}`, and its time is linear in the text, so no request
-can stall the server with a long almost-match. Sensitive values are never repeated.
+can stall the server with a long almost-match. Nor can one with very many mistakes: what is in a
+list or map that is too long is not looked at, and after a hundred violations no more are
+looked for. Sensitive values are never repeated.
 Types are parsing's business: a value that reaches a check has the right one.
 """
 
@@ -13,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from typing import Any, cast
 
 from botocore.model import ListShape, MapShape, OperationModel, Shape, StringShape, StructureShape
@@ -24,6 +27,7 @@ from outcrop.errors import ValidationException
 _NESTING = (StructureShape, ListShape, MapShape)
 _MOST_SHOWN = 256
 _MOST_LISTED = 20
+_MOST_FOUND = 100
 
 Path = tuple[str, ...]
 Rule = tuple[Callable[[Any], bool], str]
@@ -39,21 +43,43 @@ class _Violation:
         return f"Value {self.value}at '{'.'.join(self.path)}' failed to satisfy constraint: {self.constraint}"
 
 
-Check = Callable[[Any, Path, list[_Violation]], None]
+class _EnoughFound(Exception):
+    """One violation more than are counted was found; ends the search."""
+
+
+class _Found(list[_Violation]):
+    """The violations found so far."""
+
+    def add(self, path: Path, value: str, constraint: str) -> None:
+        """Count one more.
+
+        Errors: _EnoughFound when the most are counted already.
+        """
+        if len(self) >= _MOST_FOUND:
+            raise _EnoughFound
+        self.append(_Violation(path, value, constraint))
+
+
+Check = Callable[[Any, Path, _Found], None]
 
 
 def validate(operation: OperationModel, params: dict[str, Any]) -> None:
     """Nothing, when the input keeps every constraint of its operation's model.
 
-    Errors: ValidationException with one sentence for each violation, and the same as its fieldList.
-    Source: docs/behaviour/control-plane.md 2 (observed); lists and unions (inferred).
+    Errors: ValidationException with one sentence for each violation, and the same as its fieldList. At most 100 are
+            counted ("At least 100 validation errors detected"), 20 of them listed.
+    Source: docs/behaviour/control-plane.md 2 (observed); lists, unions and the limits (inferred).
     """
     check = _plan(operation)
-    found: list[_Violation] = []
+    found = _Found()
+    least = ""
     if check is not None:
-        check(params, (), found)
+        try:
+            check(params, (), found)
+        except _EnoughFound:
+            least = "At least "
     if found:
-        count = f"{len(found)} validation error{'s' if len(found) > 1 else ''} detected: "
+        count = f"{least}{len(found)} validation error{'s' if len(found) > 1 else ''} detected: "
         listed = found[:_MOST_LISTED]
         raise ValidationException(
             count + "; ".join(violation.sentence() for violation in listed),
@@ -81,7 +107,7 @@ class _Checks:
             self._made[key] = self._make(shape, secret=key[1])
         return self._made[key]
 
-    def _again(self, key: tuple[str, bool], value: Any, path: Path, found: list[_Violation]) -> None:
+    def _again(self, key: tuple[str, bool], value: Any, path: Path, found: _Found) -> None:
         check = self._made[key]
         assert check is not None, "a shape that contains itself is a structure, and those have checks"
         check(value, path, found)
@@ -102,12 +128,13 @@ class _Checks:
         required = frozenset(shape.required_members)
         union = _one_of(shape) if shape.is_tagged_union else None
 
-        def check(value: dict[str, Any], path: Path, found: list[_Violation]) -> None:
+        def check(value: dict[str, Any], path: Path, found: _Found) -> None:
             if not required <= value.keys():
-                missing = (name for name in shape.required_members if name not in value)
-                found.extend(_Violation((*path, name), "null ", "Member must not be null") for name in missing)
+                for name in shape.required_members:
+                    if name not in value:
+                        found.add((*path, name), "null ", "Member must not be null")
             if union is not None and len(value) != 1:
-                found.append(_Violation(path, "", union))
+                found.add(path, "", union)
             for name, item in value.items():
                 inner = checks.get(name)
                 if inner is not None:
@@ -116,7 +143,7 @@ class _Checks:
         return check
 
     def _list(self, shape: ListShape, *, secret: bool) -> Check:
-        own = _scalar(_rules(shape), secret=True)
+        own, most = _scalar(_rules(shape), secret=True), shape.metadata.get("max")
         element = shape.member
         nests = isinstance(element, _NESTING)
         inner = self.check(element, secret=secret) if nests else None
@@ -124,31 +151,35 @@ class _Checks:
         hidden = secret or bool(element.metadata.get("sensitive"))
         constraint = _members_sentence("Member", rules)
 
-        def check(value: list[Any], path: Path, found: list[_Violation]) -> None:
+        def check(value: list[Any], path: Path, found: _Found) -> None:
             own(value, path, found)
+            if most is not None and len(value) > most:
+                return
             if not all(item is None or holds(item) for holds, _ in rules for item in value):
-                found.append(_Violation(path, _shown(value, secret=hidden), constraint))
+                found.add(path, _shown(value, secret=hidden), constraint)
             for number, item in enumerate(value, 1):
                 if item is None:
-                    found.append(_Violation((*path, str(number), "member"), "null ", "Member must not be null"))
+                    found.add((*path, str(number), "member"), "null ", "Member must not be null")
                 elif inner is not None:
                     inner(item, (*path, str(number), "member"), found)
 
         return check
 
     def _map(self, shape: MapShape, *, secret: bool) -> Check:
-        own = _scalar(_rules(shape), secret=True)
+        own, most = _scalar(_rules(shape), secret=True), shape.metadata.get("max")
         target = shape.value
         nests = isinstance(target, _NESTING)
         inner = self.check(target, secret=secret) if nests else None
         keys, values = _rules(shape.key), [] if nests else _rules(target)
         hidden = secret or nests or bool(target.metadata.get("sensitive"))
 
-        def check(value: dict[str, Any], path: Path, found: list[_Violation]) -> None:
+        def check(value: dict[str, Any], path: Path, found: _Found) -> None:
             own(value, path, found)
+            if most is not None and len(value) > most:
+                return
             for rules, items, which in ((keys, value.keys(), "Map keys"), (values, value.values(), "Map value")):
                 if not all(holds(item) for holds, _ in rules for item in items):
-                    found.append(_Violation(path, _shown(value, secret=hidden), _members_sentence(which, rules)))
+                    found.add(path, _shown(value, secret=hidden), _members_sentence(which, rules))
             if inner is not None:
                 for key, item in value.items():
                     inner(item, (*path, key), found)
@@ -157,10 +188,10 @@ class _Checks:
 
 
 def _scalar(rules: Sequence[Rule], *, secret: bool) -> Check:
-    def check(value: Any, path: Path, found: list[_Violation]) -> None:
+    def check(value: Any, path: Path, found: _Found) -> None:
         for holds, constraint in rules:
             if not holds(value):
-                found.append(_Violation(path, _shown(value, secret=secret), constraint))
+                found.add(path, _shown(value, secret=secret), constraint)
 
     return check
 
@@ -226,9 +257,10 @@ def _shown(value: Any, *, secret: bool) -> str:
     if secret or isinstance(value, bytes):
         return ""
     if isinstance(value, list):
-        text = f"[{', '.join(map(str, cast('list[Any]', value)))}]"
+        text = f"[{', '.join(map(str, islice(cast('list[Any]', value), _MOST_SHOWN)))}]"
     elif isinstance(value, dict):
-        text = f"{{{', '.join(f'{key}={item}' for key, item in cast('dict[str, Any]', value).items())}}}"
+        pairs = islice(cast("dict[str, Any]", value).items(), _MOST_SHOWN)
+        text = f"{{{', '.join(f'{key}={item}' for key, item in pairs)}}}"
     else:
         text = str(value)
     return f"'{text[:_MOST_SHOWN]}{'...' if len(text) > _MOST_SHOWN else ''}' "
