@@ -78,9 +78,10 @@ class AgentClient:
     connect_timeout_s: float = 5.0
     read_timeout_s: float = 120.0
     """Longest silence; every trace and every chunk breaks it."""
-    attempts: int = 3
+    attempts: int = 6
+    """Requests made for one, the first among them; with `backoff_s` enough for a server that is being restarted."""
     backoff_s: float = 0.5
-    """The first wait, at most; it doubles with every attempt up to 20 s."""
+    """The first wait, at most; it doubles with every attempt up to 20 s: about 11 s for six attempts."""
     trace: bool = True
     """Without traces there are no steps and no tokens, and a turn that failed half-way is not made again."""
     stream: bool = True
@@ -92,7 +93,12 @@ class AgentClient:
     _client: Any = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Make the client; nothing is called yet."""
+        """Make the client; nothing is called yet.
+
+        Errors: ValueError when endpoint_url is no http address.
+        """
+        if self.endpoint_url is not None:
+            _check(self.endpoint_url)
         given = {"endpoint_url": self.endpoint_url, "region_name": self.region}
         options: JSON = {name: value for name, value in given.items() if value}
         options["config"] = Config(
@@ -100,7 +106,7 @@ class AgentClient:
             read_timeout=self.read_timeout_s,
             retries={"total_max_attempts": 1},  # boto3 would make a turn again without asking whether it has acted
         )
-        self._client = self.session.client(_SERVICE, **options) if self.session else _own_client(options)
+        self._client = _client(self.session, options)
         if self.resumes is None:
             self.resumes = not _host(self._client.meta.endpoint_url).endswith(_AWS)
 
@@ -118,11 +124,12 @@ class AgentClient:
     ) -> Answer:
         """The agent's answer, once it is there; the callbacks hear of it on the way, in this thread.
 
-        Shapes: on_return_control is given one ActionCall at a time and gives what came of it: text, anything JSON can
-                hold, or whether the user agrees; ActionFailed tells the model why not, and the turn goes on.
-                session_state is AWS's `sessionState`.
-        Errors: AgentCallFailed and its kinds, and what a callback raises. What on_return_control raises, ActionFailed
-                aside, also ends the turn at the server.
+        Shapes: on_return_control is given one ActionCall at a time and gives what came of it: text or anything JSON can
+                hold; where a confirmation is asked for, True or False and nothing else. ActionFailed tells the model
+                why not, and the turn goes on. session_state is AWS's `sessionState`.
+        Errors: AgentCallFailed and its kinds; TypeError when on_return_control gives something else; what a callback
+                raises. The TypeError and what on_return_control raises, ActionFailed aside, also end the turn at the
+                server, or deny what was to be confirmed: nothing is carried out.
         """
         reading = Reading(on_chunk, on_step)
         ask: JSON = {"agentId": agent_id, "agentAliasId": alias_id, "sessionId": session_id, "enableTrace": self.trace}
@@ -219,13 +226,21 @@ def _is_interruption(error: AgentCallFailed) -> bool:
     return error.has_begun and isinstance(error, AgentInterrupted | AgentServerFailed)
 
 
-def _own_client(options: JSON) -> Any:
-    """A client of the environment. An endpoint of one's own needs no real keys, but something must be signed."""
-    session: Any = boto3.Session()
+def _check(endpoint_url: str) -> None:
+    parts = urlsplit(endpoint_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        missing = "" if "://" in endpoint_url else f"; the scheme is missing: write 'http://{endpoint_url}'"
+        raise ValueError(f"endpoint_url '{endpoint_url}' is no http:// or https:// address{missing}")
+
+
+def _client(given: MakesClients | None, options: JSON) -> Any:
+    """A client of the runtime. An endpoint of one's own needs no real region or keys, but something must be signed."""
+    session: Any = given or boto3.Session()
     host = _host(options.get("endpoint_url", ""))
     if host and not host.endswith(_AWS):
-        options = {"region_name": session.region_name or "us-east-1", **options}
-        if session.get_credentials() is None:
+        if getattr(session, "region_name", "") is None:
+            options = {"region_name": "us-east-1", **options}
+        if given is None and session.get_credentials() is None:
             options |= {"aws_access_key_id": "outcrop", "aws_secret_access_key": "outcrop"}
     return session.client(_SERVICE, **options)
 

@@ -53,9 +53,11 @@ class ReturnControl:
     def session_state(self, answers: Sequence[Any]) -> JSON:
         """The `sessionState` that brings one answer per call, in their order.
 
-        Shapes: an answer is text or anything JSON can hold; True or False where the call asks for confirmation;
-                an ActionFailed to tell the model; any other exception to fail the turn.
-        Errors: ValueError when there are not as many answers as calls.
+        Shapes: an answer is text or anything JSON can hold; True or False, and nothing else, where the call asks for
+                confirmation alone; False or a result where it asks for both; an ActionFailed to tell the model; any
+                other exception to fail the turn.
+        Errors: ValueError when there are not as many answers as calls; TypeError naming an answer's type when it is
+                none of these.
         Source: docs/behaviour/invoke-agent.md 3.1, action-groups.md 6 (stated)
         """
         results = [_result(call, answer) for call, answer in zip(self.calls, answers, strict=True)]
@@ -68,18 +70,33 @@ def asked_of(member: Mapping[str, Any]) -> ReturnControl:
 
 
 def perform(control: ReturnControl, action: OnReturnControl) -> tuple[list[Any], Exception | None]:
-    """An answer per call, and the exception that fails the turn; after one, nothing more is carried out."""
+    """An answer per call, and the exception that fails the turn; after one, nothing more is carried out.
+
+    Shapes: an answer that is neither a confirmation nor a result is a TypeError among the exceptions. Where there is
+            an exception, confirmations given before it are taken back: the service has not acted on them.
+    """
     answers: list[Any] = []
     broken: Exception | None = None
     for call in control.calls:
         try:
-            answers.append(action(call) if broken is None else broken)
+            answers.append(_performed(call, action) if broken is None else broken)
         except ActionFailed as failed:
             answers.append(failed)
         except Exception as error:
             broken = error
             answers.append(error)
+    if broken is not None:
+        confirmed = zip(control.calls, answers, strict=True)
+        answers = [broken if call.kind == "USER_CONFIRMATION" else answer for call, answer in confirmed]
     return answers, broken
+
+
+def _performed(call: ActionCall, action: OnReturnControl) -> Any:
+    answer = action(call)
+    if isinstance(answer, Exception) and not isinstance(answer, ActionFailed):
+        raise _no_answer(call, answer) from answer
+    _result(call, answer)  # it must be one that can be sent
+    return answer
 
 
 def _call(asked: Mapping[str, Any]) -> ActionCall:
@@ -125,10 +142,12 @@ def _result(call: ActionCall, answer: Any) -> JSON:
 
 
 def _is_agreed(call: ActionCall, answer: Any) -> bool:
-    """Whether a confirmation was given: a result counts as one, an exception does not."""
-    if call.kind == "USER_CONFIRMATION":
-        return bool(answer) and not isinstance(answer, Exception)
-    return answer is not False and (isinstance(answer, ActionFailed) or not isinstance(answer, Exception))
+    """Whether a confirmation was given; an exception is none, and where a result is asked for too, it counts as one."""
+    if isinstance(answer, Exception):
+        return call.kind != "USER_CONFIRMATION" and isinstance(answer, ActionFailed)
+    if answer is None or (call.kind == "USER_CONFIRMATION" and answer is not True and answer is not False):
+        raise _no_answer(call, answer)  # "no" and {"confirmed": False} are true, and must not let anything happen
+    return answer is not False
 
 
 def _outcome(call: ActionCall, answer: Any) -> JSON:
@@ -137,5 +156,21 @@ def _outcome(call: ActionCall, answer: Any) -> JSON:
         told["responseState"], answer = "REPROMPT", str(answer)
     elif isinstance(answer, Exception):
         told["responseState"], answer = "FAILURE", type(answer).__name__
-    body = answer if isinstance(answer, str) else json.dumps(answer, default=str)
+    body = answer if isinstance(answer, str) else _json(call, answer)
     return {**told, "responseBody": {"TEXT" if call.function else "application/json": {"body": body}}}
+
+
+def _json(call: ActionCall, answer: Any) -> str:
+    try:
+        return json.dumps(answer, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _no_answer(call, answer, str(error)) from error
+
+
+def _no_answer(call: ActionCall, answer: Any, why: str = "") -> TypeError:
+    wanted = {
+        "USER_CONFIRMATION": "True or False",
+        "USER_CONFIRMATION_AND_RESULT": "False, text or what JSON can hold",
+    }.get(call.kind, "text or what JSON can hold")
+    told = f"the answer to {call.name} is of type {type(answer).__name__}; wanted is {wanted}"
+    return TypeError(f"{told}: {why}" if why else told)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
+import boto3
 import pytest
 from scripted_runtime import ACTED, Runtime, chunk, failed, refusal, stream, trace
 
@@ -192,6 +194,19 @@ def test_an_action_that_breaks_ends_the_turn_and_raises_its_own_error(runtime: R
     assert "secret" not in str(member)
 
 
+@pytest.mark.parametrize("answer", [{"confirmed": False}, "no", 1, object(), None])
+def test_what_is_neither_true_nor_false_is_denied_and_raised(answer: Any, runtime: Runtime, client: Make) -> None:
+    [asked] = RESERVE["invocationInputs"]
+    confirm = {**asked["functionInvocationInput"], "actionInvocationType": "USER_CONFIRMATION"}
+    control = {**RESERVE, "invocationInputs": [{"functionInvocationInput": confirm}]}
+    runtime.then(stream(("returnControl", control)), stream(chunk("Then not.")))
+
+    with pytest.raises(TypeError, match=f"reserve is of type {type(answer).__name__}; wanted is True or False"):
+        client().ask(*WHO, "Reserve 5", on_return_control=lambda _: answer)
+    [member] = runtime.asks[1][1]["sessionState"]["returnControlInvocationResults"]
+    assert member["functionResult"]["confirmationState"] == "DENY"
+
+
 @pytest.mark.parametrize(
     ("status", "code", "kind"),
     [
@@ -352,6 +367,66 @@ def test_attempts_come_to_an_end(runtime: Runtime, client: Make) -> None:
 
     with pytest.raises(AgentThrottled):
         client(attempts=2).ask(*WHO, "Check")
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long the client has waited, without waiting."""
+    found: list[float] = []
+    monkeypatch.setattr("outcrop.client.agent_client.time", SimpleNamespace(sleep=found.append))
+    return found
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_server_may_take_some_seconds_to_come_back(
+    cut: bool, waits: list[float], runtime: Runtime, boto: boto3.Session
+) -> None:
+    away = [refusal(503, "")] * 4
+    runtime.then(stream(chunk("There a"), cut=True) if cut else away[0], *away, stream(chunk("42.")))
+    agents = AgentClient(runtime.url, session=boto)
+
+    assert agents.ask(*WHO, "Check").text == "42."
+    assert len(waits) == 5
+    assert all(0.5 * most <= wait <= most for wait, most in zip(waits[1:], [1, 2, 4, 8], strict=True))
+    assert 7 < sum(waits) < 16
+    agents.close()
+
+
+def test_a_session_that_an_earlier_call_left_busy_is_waited_for(
+    waits: list[float], runtime: Runtime, boto: boto3.Session
+) -> None:
+    busy = refusal(409, "ConflictException", "in progress")
+    runtime.then(stream(ACTED, cut=True), *[busy] * 6, stream(chunk("42.")))
+    agents = AgentClient(runtime.url, session=boto)
+
+    with pytest.raises(AgentInterrupted):
+        agents.ask(*WHO, "Check")
+    assert agents.ask(*WHO, "And now?").text == "42."
+    assert sum(waits) > 7
+    agents.close()
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8791", "localhost:8791", "agents.example", ""])
+def test_an_endpoint_without_a_scheme_is_named(url: str) -> None:
+    with pytest.raises(ValueError, match=f"endpoint_url '{url}' .* the scheme is missing: write 'http://{url}'"):
+        AgentClient(url)
+
+
+def test_an_endpoint_that_is_no_http_address_is_named() -> None:
+    with pytest.raises(ValueError, match=r"endpoint_url 'ftp://here' is no http:// or https:// address$"):
+        AgentClient("ftp://here")
+
+
+@pytest.mark.parametrize("has_session", [True, False])
+def test_an_endpoint_of_ones_own_needs_no_region(
+    has_session: bool, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    runtime.then(stream(chunk("42.")))
+    agents = AgentClient(runtime.url, session=boto3.Session() if has_session else None)
+
+    assert agents.ask(*WHO, "Check").text == "42."
+    agents.close()
 
 
 def test_nobody_listens(client: Make) -> None:

@@ -37,7 +37,6 @@ def told(kind: str, answer: Any) -> dict[str, Any]:
         ),
         ("USER_CONFIRMATION", True, {"confirmationState": "CONFIRM"}),
         ("USER_CONFIRMATION", False, {"confirmationState": "DENY"}),
-        ("USER_CONFIRMATION", None, {"confirmationState": "DENY"}),
         ("USER_CONFIRMATION", ActionFailed("no"), {"confirmationState": "DENY"}),
         ("USER_CONFIRMATION", ValueError("no"), {"confirmationState": "DENY"}),
         ("USER_CONFIRMATION_AND_RESULT", "ok", {"confirmationState": "CONFIRM", **BODY}),
@@ -52,6 +51,44 @@ def told(kind: str, answer: Any) -> dict[str, Any]:
 )
 def test_an_answer(kind: str, answer: Any, expected: dict[str, Any]) -> None:
     assert told(kind, answer) == expected
+
+
+class Flag(int):
+    """Equal to True, and not True."""
+
+
+@pytest.mark.parametrize("answer", [{"confirmed": False}, "no", "", None, 1, 0, Flag(1), [], object()])
+def test_only_true_confirms_and_only_false_denies(answer: Any) -> None:
+    with pytest.raises(TypeError, match=f"the answer to buy is of type {type(answer).__name__}; wanted is True or"):
+        told("USER_CONFIRMATION", answer)
+
+
+def test_a_confirmed_action_without_a_result_is_not_confirmed() -> None:
+    with pytest.raises(TypeError, match="of type NoneType; wanted is False, text or what JSON can hold"):
+        told("USER_CONFIRMATION_AND_RESULT", None)
+
+
+ROUND: list[Any] = []
+ROUND.append(ROUND)
+
+
+@pytest.mark.parametrize("answer", [object(), b"ok", {"at": {1, 2}}, float("nan"), [float("inf")], {(1,): 2}, ROUND])
+@pytest.mark.parametrize("kind", ["RESULT", "USER_CONFIRMATION_AND_RESULT"])
+def test_a_result_is_text_or_what_json_can_hold(kind: str, answer: Any) -> None:
+    with pytest.raises(TypeError, match=f"the answer to buy is of type {type(answer).__name__}; wanted is "):
+        told(kind, answer)
+
+
+@pytest.mark.parametrize("wrong", ["no", ValueError("returned, not raised")])
+def test_an_answer_of_a_wrong_type_takes_confirmations_back(wrong: Any) -> None:
+    asked = ReturnControl("i-1", list(control("USER_CONFIRMATION").calls) * 3)
+    given = iter([True, wrong])
+
+    answers, broken = perform(asked, lambda _: next(given))
+
+    assert isinstance(broken, TypeError)
+    results = asked.session_state(answers)["returnControlInvocationResults"]
+    assert [one["functionResult"]["confirmationState"] for one in results] == ["DENY"] * 3
 
 
 def test_an_api_operation_is_asked_and_answered_by_path_and_method() -> None:
