@@ -10,6 +10,8 @@ of one binding; nothing is started or connected before its first call.
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -23,10 +25,12 @@ from outcrop.tools.base import Executor, ToolUnreachable
 
 SEAM = "outcrop.tools.executors"
 MAX_OBJECT_BYTES = 10_000_000
+LOG = logging.getLogger("outcrop.tools")
+_USER_INFO = re.compile(r"[^/\s\"]*@")
 
 
 class ObjectUnreadable(RoomError):
-    """An object of a bucket could not be read; the message says why."""
+    """An object of a bucket could not be read; the message says why, and may be shown to a client."""
 
 
 class Functions:
@@ -90,7 +94,7 @@ async def bucket_object(buckets: Sequence[Binding], root: Path, bucket: str, key
     """The bytes of an object, from the folder or the S3 endpoint that its bucket is bound to.
 
     Errors: ObjectUnreadable when no binding matches, the object is missing, too large, or its key leads
-            out of the folder.
+            out of the folder. An endpoint is not named in it: its address is for the log.
     """
     binding = bound(buckets, bucket)
     where = f"s3://{bucket}/{key}"
@@ -120,6 +124,8 @@ def _from_folder(folder: Path, key: str, where: str) -> bytes:
         raise ObjectUnreadable(f"{where}: {error.strerror}") from error
     except ValueError as error:  # a null character in the key
         raise ObjectUnreadable(f"{where}: {error}") from error
+    except RuntimeError as error:  # how Python before 3.13 says it; later ones raise OSError
+        raise ObjectUnreadable(f"{where}: its links lead in a circle") from error
 
 
 def _from_endpoint(settings: Mapping[str, Any], bucket: str, key: str, where: str) -> bytes:
@@ -140,9 +146,11 @@ def _from_endpoint(settings: Mapping[str, Any], bucket: str, key: str, where: st
             return _whole(client.get_object(Bucket=bucket, Key=key)["Body"].read(MAX_OBJECT_BYTES + 1), where)
     except exceptions.ClientError as error:
         code = cast(Mapping[str, Any], error.response).get("Error", {}).get("Code")
-        raise ObjectUnreadable(f"{where}: {code}") from error
-    except (exceptions.BotoCoreError, exceptions.HTTPClientError, OSError) as error:
-        raise ObjectUnreadable(f"{where}: {error}") from error
+        raise ObjectUnreadable(f"{where}: the bucket's endpoint answered {code}") from error
+    except (exceptions.BotoCoreError, exceptions.HTTPClientError, OSError, ValueError) as error:
+        # A ValueError is an endpoint_url that is no address; all of these repeat the address.
+        LOG.warning("%s cannot be read: %s", where, _USER_INFO.sub("***@", str(error)))
+        raise ObjectUnreadable(f"{where}: the bucket's endpoint could not be reached") from None
 
 
 def _whole(data: bytes, where: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,7 @@ async def test_an_object_of_a_folder(tmp_path) -> None:
         ("link.txt", "leads out of the bucket"),
         ("v1", "Is a directory"),
         ("a\0b", "null"),
+        ("circle", "links"),
         ("large", "larger than"),
         ("x" * 5000, "File name too long"),
     ],
@@ -115,6 +117,7 @@ async def test_an_object_that_cannot_be_read(tmp_path, key, told) -> None:
     (folder / "v1").mkdir(parents=True)
     (tmp_path / "secret.txt").write_text("secret", encoding="utf-8")
     (folder / "link.txt").symlink_to(tmp_path / "secret.txt")
+    (folder / "circle").symlink_to("circle")
     with (folder / "large").open("wb") as large:
         large.truncate(MAX_OBJECT_BYTES + 1)
     with pytest.raises(ObjectUnreadable, match=told):
@@ -142,8 +145,21 @@ async def test_an_object_of_an_endpoint(tmp_path) -> None:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     buckets = [Binding("*", {"endpoint_url": f"http://127.0.0.1:{runner.addresses[0][1]}"})]
     assert await bucket_object(buckets, tmp_path, "schemas", "v1/stock.yaml") == b"openapi: 3.0.0"
-    with pytest.raises(ObjectUnreadable, match="s3://schemas/other: NoSuchKey"):
+    with pytest.raises(ObjectUnreadable, match="s3://schemas/other: the bucket's endpoint answered NoSuchKey"):
         await bucket_object(buckets, tmp_path, "schemas", "other")
     await runner.cleanup()
-    with pytest.raises(ObjectUnreadable, match="s3://schemas/any: Could not connect"):
+
+
+@pytest.mark.parametrize("address", ["http://anna:hunter2@127.0.0.1:{port}", "anna:hunter2@nowhere"])
+async def test_an_endpoint_that_fails_is_named_in_the_log_only_and_its_password_nowhere(
+    tmp_path, caplog, address
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    buckets = [Binding("*", {"endpoint_url": address.format(port=port)})]
+    with pytest.raises(ObjectUnreadable) as raised:
         await bucket_object(buckets, tmp_path, "schemas", "any")
+    assert str(raised.value) == "s3://schemas/any: the bucket's endpoint could not be reached"
+    assert "s3://schemas/any cannot be read: " in caplog.text
+    assert "hunter2" not in caplog.text
