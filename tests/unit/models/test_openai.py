@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from contextlib import aclosing, asynccontextmanager
 
@@ -167,6 +168,26 @@ async def test_a_refusal_that_is_no_json_is_told_in_brief(openai_server):
     assert len(str(raised.value)) < 700
 
 
+@pytest.mark.parametrize("reported_in_a_stream", [False, True])
+async def test_a_refusal_names_the_servers_address_in_the_log_only(openai_server, caplog, reported_in_a_stream):
+    address = openai_server.url.removeprefix("http://")
+    said = (
+        f"{openai_server.url}/v1/chat/completions at {address} ({address.split(':')[0]}): see https://help.example/1.2"
+    )
+    error = {"error": {"message": f"{said}: no tools", "code": 400}}
+    if reported_in_a_stream:
+        openai_server.answers.append(stream(b"data: " + json.dumps(error).encode() + b"\n\n"))
+    else:
+        openai_server.answers.append(plain(400, error))
+    async with provider(openai_server.url) as made:
+        with pytest.raises(ModelRejected) as raised:
+            await reply(made)
+    server = "the model server"
+    words = f"{server} at {server} ({server}): see https://help.example/1.2: no tools"
+    assert str(raised.value).removeprefix("the model server answered 400: ") == words
+    assert f"the model server at {address} failed: " in caplog.text
+
+
 async def test_throttling_says_how_long_to_wait(openai_server):
     openai_server.answers.append(plain(429, {}, **{"Retry-After": "12"}))
     async with provider(openai_server.url) as made:
@@ -237,6 +258,7 @@ async def test_closing_twice_and_unused_is_fine(openai_server):
     [
         ({"base_ulr": "x"}, "unknown key 'base_ulr'; did you mean 'base_url'"),
         ({"base_url": "localhost:11434"}, "base_url is no http address"),
+        ({"base_url": "http://host:port/v1"}, "base_url is no http address"),
         ({"base_url": 5}, "base_url = 5 is no text"),
         ({"extra_body": {"messages": []}}, "extra_body cannot set 'messages'"),
         ({"extra_body": "x"}, "extra_body = 'x' is no table"),
@@ -248,3 +270,10 @@ async def test_closing_twice_and_unused_is_fine(openai_server):
 def test_a_setting_that_cannot_be_used_is_named(settings, words):
     with pytest.raises(ConfigMistake, match=words):
         openai.provider(Binding("*", {"provider": "openai", **settings}))
+
+
+@pytest.mark.parametrize("user", ["anna:hunter2", ":hunter2", "hunter2", "anna:hunter2@more"])
+def test_a_password_in_the_address_is_refused_and_not_repeated(user):
+    with pytest.raises(ConfigMistake, match="base_url holds a user name or password") as raised:
+        openai.provider(Binding("*", {"provider": "openai", "base_url": f"http://{user}@127.0.0.1:1/v1"}))
+    assert "hunter2" not in str(raised.value)

@@ -3,13 +3,16 @@
     ConverseRequest -> ChatEncoder -> POST {base_url}/chat/completions -> ChatDecoder -> Delta, ...
 
 One session per binding keeps its connections. Retries and the time limits of a reply are not made
-here: `resilience` wraps every provider.
+here: `resilience` wraps every provider. What a server reports is kept in its own words, but without
+its address, for those words reach the caller; the log has both.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -39,6 +42,7 @@ KEYS = (
     "max_connections",
     "connect_timeout_s",
 )
+LOG = logging.getLogger("outcrop.models")
 _DEFAULT_BASE_URL = "https://api.openai.com/v1"
 _PROTECTED = ("messages", "model", "stream", "tools")
 _LEAVE_WITHIN_S = 1.0
@@ -55,9 +59,7 @@ def provider(binding: Binding) -> ModelProvider:
     """
     place = f"[models] '{binding.pattern}'"
     check_keys(place, binding.settings, (*KEYS, *resilience.KEYS))
-    url = URL(word(binding, "base_url", _DEFAULT_BASE_URL).rstrip("/") + "/chat/completions")
-    if url.scheme not in ("http", "https") or not url.host:
-        raise ConfigMistake(f"{place}: base_url is no http address")
+    url = _address(binding, place)
     extra_body = table(binding, "extra_body")
     for key in _PROTECTED:
         if key in extra_body:
@@ -75,15 +77,35 @@ def provider(binding: Binding) -> ModelProvider:
     return OpenAIProvider(binding, url, options)
 
 
+def _address(binding: Binding, place: str) -> URL:
+    """Where to post to. The setting is not repeated in an error: it may hold a password.
+
+    Errors: ConfigMistake when base_url is no http address, or holds user info.
+    """
+    given = word(binding, "base_url", _DEFAULT_BASE_URL)
+    try:
+        url = URL(given.rstrip("/") + "/chat/completions")
+    except ValueError:
+        raise ConfigMistake(f"{place}: base_url is no http address") from None
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ConfigMistake(f"{place}: base_url is no http address")
+    if url.user is not None or url.password is not None:
+        raise ConfigMistake(
+            f"{place}: base_url holds a user name or password; use api_key_env, api_key_file or headers for them"
+        )
+    return url
+
+
 class OpenAIProvider:
     """Streams replies of one server; made by `provider`."""
 
-    __slots__ = ("_binding", "_encoder", "_headers", "_key", "_model", "_place", "_session", "_url")
+    __slots__ = ("_address", "_binding", "_encoder", "_headers", "_key", "_model", "_place", "_session", "_url")
 
     def __init__(self, binding: Binding, url: URL, options: ChatOptions) -> None:
         self._binding = binding
         self._url = url
         self._place = f"the model server at {url.host}:{url.port}"
+        self._address = _written(url)
         self._model = word(binding, "model")
         self._encoder = ChatEncoder(options)
         self._session: aiohttp.ClientSession | None = None
@@ -112,6 +134,9 @@ class OpenAIProvider:
                 for delta in decoder.finish():
                     yield delta
                 await _leave(content)
+        except ModelError as error:
+            LOG.warning("%s failed: %s", self._place, told(str(error), self._key))
+            raise type(error)(self._told(str(error)), retry_after_s=error.retry_after_s) from error
         except aiohttp.ConnectionTimeoutError as error:
             raise ModelUnavailable(f"{self._place} took no connection in time") from error
         except (aiohttp.ClientError, OSError) as error:
@@ -143,14 +168,27 @@ class OpenAIProvider:
         text = (await response.content.read(65_536)).decode("utf-8", "replace")
         with contextlib.suppress(orjson.JSONDecodeError):
             text = error_text(orjson.loads(text)) or text
-        message = f"{self._place} answered {response.status}: {told(text, self._key) or response.reason}"
+        message = f"the model server answered {response.status}: {self._told(text) or response.reason}"
         return failure(response.status, message, retry_after(response.headers))
+
+    def _told(self, text: str) -> str:
+        """What the server said, without the key and without where it stands."""
+        return told(self._address.sub("the model server", text), self._key)
 
     async def close(self) -> None:
         """Give back the connections."""
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+
+
+def _written(url: URL) -> re.Pattern[str]:
+    """The ways in which a text may write where a server stands: with its scheme, its port, or both."""
+    host = rf"\[?{re.escape(url.host or '')}\]?"
+    ways = [rf"https?://{host}(?::\d+)?(?![\w.-]*\w)(?:/[^\s'\"<>,;)]*)?", rf"(?<![\w.-]){host}:{url.port}(?!\d)"]
+    if not (url.host or "").isalpha():  # a name of one word, such as "ollama", may mean something else when alone
+        ways.append(rf"(?<![\w.-]){host}(?![\w.-]*\w)")
+    return re.compile("|".join(ways), re.IGNORECASE)
 
 
 async def _leave(content: aiohttp.StreamReader) -> None:
