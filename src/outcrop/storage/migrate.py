@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import DatabaseError
 
 from outcrop.errors import RoomError
 from outcrop.storage.database import Database
@@ -22,11 +23,23 @@ class DatabaseTooNew(RoomError):
     """The database was written by a newer release, which this one cannot read."""
 
 
+class DatabaseUnusable(RoomError):
+    """The database cannot be opened, or what it holds is damaged or no database."""
+
+
 def migrate(database: Database) -> None:
     """Create or upgrade the tables; returns at once where they are current.
 
-    Errors: DatabaseTooNew.
+    Errors: DatabaseTooNew; DatabaseUnusable naming the file.
     """
+    try:
+        _bring_up(database)
+    except DatabaseError as error:
+        database.engine.dispose()
+        raise DatabaseUnusable(f"database {database.engine.url.database}: {error.orig}") from error
+
+
+def _bring_up(database: Database) -> None:
     with database.engine.begin() as connection:
         at = _revision(connection)
         if at == HEAD:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,43 @@ def test_a_database_of_a_newer_release_is_refused(database: Database) -> None:
 
     with pytest.raises(migrate.DatabaseTooNew, match="9999"):
         migrate.migrate(database)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda content: b"no database at all " * 500, "file is not a database"),
+        (lambda content: content[:100] + b"\xff" * (len(content) - 100), "malformed"),
+        (lambda content: content[:4096], "malformed"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, spoil: Callable[[bytes], bytes], told: str) -> None:
+    file = tmp_path / "outcrop.db"
+    fresh = Database(f"sqlite:///{file}")
+    migrate.migrate(fresh)
+    fresh.engine.dispose()
+    file.write_bytes(spoil(file.read_bytes()))
+
+    with pytest.raises(migrate.DatabaseUnusable) as raised:
+        migrate.migrate(Database(f"sqlite:///{file}"))
+
+    assert str(raised.value).startswith(f"database {file}: ")
+    assert told in str(raised.value)
+
+
+def test_a_folder_in_place_of_the_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(migrate.DatabaseUnusable, match=f"database {tmp_path}: unable to open database file"):
+        migrate.migrate(Database(f"sqlite:///{tmp_path}"))
+
+
+def test_the_command_says_in_one_line_that_the_database_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "outcrop.db").write_bytes(b"no database at all " * 500)
+    command = [sys.executable, "-m", "outcrop.cli.main", "serve", "--port", "0", "--data-dir", str(tmp_path)]
+
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+
+    assert ran.returncode == 2
+    assert ran.stderr == f"outcrop: database {tmp_path / 'outcrop.db'}: file is not a database\n"
 
 
 def test_a_start_on_a_current_database_does_not_import_alembic(tmp_path: Path) -> None:
