@@ -16,6 +16,7 @@ from outcrop.sessions.journal import Journal
 from outcrop.sessions.state import Sessions
 from outcrop.storage.database import Database, sqlite_url
 from outcrop.storage.documents import Documents
+from outcrop.storage.lock import FolderLock
 from outcrop.storage.migrate import migrate
 from outcrop.telemetry.metrics import Metrics
 from outcrop.tools.bindings import Functions as BoundFunctions
@@ -37,6 +38,7 @@ class Engine:
     models: Models
     functions: Functions
     metrics: Metrics
+    lock: FolderLock | None = None
     definitions: Definitions = field(default_factory=Definitions)
 
     @classmethod
@@ -51,8 +53,8 @@ class Engine:
         """An engine on its database, brought to this release's tables; `close` gives everything back.
 
         Shapes: models and functions take the place of the configuration's bindings where they are given.
-        Errors: RoomError (ConfigMistake, ToolUnreachable) naming a binding that cannot be used; DatabaseTooNew; OSError
-                when the data folder cannot be made.
+        Errors: RoomError (ConfigMistake, ToolUnreachable) naming a binding that cannot be used; FolderInUse;
+                DatabaseTooNew; OSError when the data folder cannot be made.
         """
         clock = clock or SystemClock()
         # Before the database: a mistake in the settings leaves nothing behind.
@@ -62,9 +64,14 @@ class Engine:
         if settings.database == "sqlite":
             Path(settings.data_dir).mkdir(parents=True, exist_ok=True)
         url = sqlite_url(settings.database, Path(settings.data_dir))
-        database = Database(url, synchronous=settings.synchronous)
-        migrate(database)
-        database.open()
+        file = url.removeprefix("sqlite:///")
+        lock = None if file == ":memory:" else FolderLock(Path(file))
+        try:
+            database = _opened(url, settings.synchronous)
+        except BaseException:
+            if lock is not None:
+                lock.release()
+            raise
         metrics = Metrics()
         performer = Performer(models, functions, clock, preamble_hold=config.turns.preamble_hold_chars)
         return cls(
@@ -77,6 +84,7 @@ class Engine:
             models=models,
             functions=functions,
             metrics=metrics,
+            lock=lock,
         )
 
     async def bucket_object(self, bucket: str, key: str) -> bytes:
@@ -92,6 +100,15 @@ class Engine:
         await self.functions.close()
         await self.models.close()
         self.database.close()
+        if self.lock is not None:
+            self.lock.release()
+
+
+def _opened(url: str, synchronous: str) -> Database:
+    database = Database(url, synchronous=synchronous)
+    migrate(database)
+    database.open()
+    return database
 
 
 def _checked(bindings: B) -> B:

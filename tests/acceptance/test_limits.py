@@ -38,6 +38,31 @@ def test_a_turn_over_its_seconds_ends_with_a_canned_answer_and_the_session_goes_
         assert world.ask(ids, "Again").text == "Fine."
 
 
+def test_what_ran_when_the_time_was_up_is_not_forgotten() -> None:
+    leave = threading.Event()
+
+    def act(event: dict[str, Any]) -> str:
+        if event["parameters"][0]["value"] == "slow":
+            leave.wait(30)
+        return "done"
+
+    functions = RecordedFunctions({"inventory": act})
+    model = ScriptedModel([[call("inventory__check", {"sku": sku}) for sku in ("quick", "slow")], "Fine."])
+    config = Config(server=MEMORY, turns=TurnSettings(max_seconds=0.3))
+    with LocalServer(model, functions, config=config) as server:
+        world = World(server, model, functions)
+        ids = world.agent(functions_group(CHECK))
+        world.ask(ids, "Act")
+        leave.set()
+        world.ask(ids, "Again")
+
+    sent = model.requests[-1].messages
+    assert [message["role"] for message in sent] == ["user", "assistant", "user", "assistant", "user"]
+    told = [block["toolResult"]["content"][0]["text"] for block in sent[2]["content"]]
+    assert told[0] == "done"
+    assert "not known whether this action took place" in told[1]
+
+
 def test_an_answer_over_a_million_bytes_comes_in_several_chunks(world: World) -> None:
     ids = world.agent()
     long = "é" * 700_000

@@ -51,6 +51,27 @@ def test_a_template_that_is_no_json_once_filled_ends_the_stream(world: World) ->
     assert caught.value.response["Error"]["Code"] == "validationException"
 
 
+def test_a_template_that_speaks_in_its_messages_is_refused_by_name(world: World) -> None:
+    template = (
+        '{"system": "$instruction$", "messages": [{"role": "user", "content": [{"text": "In French: $question$"}]}]}'
+    )
+    ids = world.agent(promptOverrideConfiguration=orchestration(basePromptTemplate=template))
+
+    with pytest.raises(ClientError, match="messages hold text beside placeholders"):
+        world.ask(ids, "Hi")
+
+
+def test_a_template_of_placeholders_is_fine(world: World) -> None:
+    template = (
+        '{"system": "$instruction$", "messages": [{"role": "user", "content": "$question$"},'
+        ' {"role": "assistant", "content": [{"text": "$agent_scratchpad$"}]}]}'
+    )
+    ids = world.agent(promptOverrideConfiguration=orchestration(basePromptTemplate=template))
+    world.model.then("Hello.")
+
+    assert world.ask(ids, "Hi").text == "Hello."
+
+
 def test_defaults_that_a_client_sends_back_change_nothing(world: World) -> None:
     defaults = {
         "promptType": "ORCHESTRATION",

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from agents import CHECK, World, functions_group
-from botocore.exceptions import EventStreamError
+from botocore.exceptions import ClientError, EventStreamError
 
+from outcrop.clock import StillClock
 from outcrop.config import Config, ServerSettings
 from outcrop.messages import text_of
 from outcrop.testing import LocalServer, RecordedFunctions, ScriptedModel, call
@@ -89,6 +91,30 @@ def test_other_words_leave_the_turn_and_what_it_did_is_remembered(serve: Serve) 
     messages = model.requests[0].messages
     assert [message["role"] for message in messages] == ["user", "assistant"] * 3 + ["user"]
     assert "left unfinished" in text_of(messages[-2])
+
+
+def test_an_interrupted_turn_outlives_the_sessions_idle_time(serve: Serve, tmp_path: Path) -> None:
+    before = Interrupted(serve, functions_group(CHECK))
+
+    model, functions = ScriptedModel(["Both are there."]), RecordedFunctions()
+    later = StillClock(time.time() + 100_000)
+    settings = ServerSettings(data_dir=str(tmp_path))
+    with LocalServer(model, functions, config=Config(server=settings), clock=later) as server:
+        answer = World(server, model, functions).ask(before.ids, "Check A and B")
+
+    assert answer.text == "Both are there."
+    assert functions.events == []
+
+
+def test_results_for_an_interrupted_turn_that_never_asked_are_refused(serve: Serve) -> None:
+    before = Interrupted(serve, functions_group(CHECK))
+    made_up = {"functionResult": {"actionGroup": "inventory", "function": "check"}}
+
+    model, functions = ScriptedModel([]), RecordedFunctions()
+    with serve(model, functions) as server, pytest.raises(ClientError, match="not the pending invocation"):
+        World(server, model, functions).ask(
+            before.ids, sessionState={"invocationId": "bogus", "returnControlInvocationResults": [made_up]}
+        )
 
 
 def test_an_ended_session_lets_go_of_a_turn_that_was_interrupted(serve: Serve) -> None:

@@ -137,6 +137,26 @@ def test_a_wrong_answer_is_refused_and_the_turn_goes_on_waiting(world: World) ->
         bring(world, ids, asked, *good)
 
 
+def test_the_same_words_again_get_the_same_request_again(world: World) -> None:
+    ids = world.agent(functions_group(RESERVE, name="orders", control=True))
+    world.model.then([call("orders__reserve", {"sku": "A", "quantity": 1})], "Done.")
+
+    first = world.ask(ids, "Reserve")
+    again = world.ask(ids, "Reserve")
+
+    assert again.control == first.control
+    assert bring(world, ids, again, result("reserve", "ok")).text == "Done."
+
+
+def test_results_without_their_invocation(world: World) -> None:
+    ids = world.agent(functions_group(RESERVE, name="orders", control=True))
+    world.model.then([call("orders__reserve", {"sku": "A", "quantity": 1})])
+    world.ask(ids, "Reserve")
+
+    with pytest.raises(ClientError, match="invocationId is required"):
+        world.ask(ids, sessionState={"returnControlInvocationResults": [{"functionResult": result("reserve", "ok")}]})
+
+
 def test_results_where_nothing_is_pending(world: World) -> None:
     ids = world.agent(functions_group(CHECK, name="orders", control=True))
     state = {"invocationId": "x", "returnControlInvocationResults": [{"functionResult": result("check", "ok")}]}

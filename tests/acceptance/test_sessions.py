@@ -10,6 +10,7 @@ from agents import CHECK, RESERVE, World, collect, functions_group
 from botocore.exceptions import ClientError, EventStreamError
 
 from outcrop.messages import text_of
+from outcrop.models.base import ToolInputMalformed
 from outcrop.testing import call
 
 STREAM = {"streamFinalResponse": True}
@@ -198,6 +199,41 @@ def test_a_turn_that_failed_before_anything_was_done_leaves_nothing(world: World
     world.ask(ids, "second")
 
     assert texts(world) == ["second"]
+
+
+def test_an_empty_reply_after_an_action_is_not_kept(world: World) -> None:
+    ids = world.agent(functions_group(CHECK))
+    world.functions.add("inventory", "42")
+    world.model.then([call("inventory__check", {"sku": "A-1"})], "  ", "Fine.")
+
+    assert world.ask(ids, "Check").text == "Sorry, I am unable to assist you with this request."
+    world.ask(ids, "Again")
+
+    sent = world.model.requests[-1].messages
+    assert [message["role"] for message in sent] == ["user", "assistant", "user", "assistant", "user"]
+    assert "not completed" in text_of(sent[3])
+
+
+def test_a_long_seed_of_one_role_is_joined_once(world: World) -> None:
+    ids = world.agent()
+    world.model.then("Fine.")
+    seed = [{"role": "user", "content": [{"text": "a"}]}] * 5000
+
+    world.ask(ids, "Hi", sessionState={"conversationHistory": {"messages": seed}})
+
+    assert len(world.model.requests[0].messages[0]["content"]) == 5000
+
+
+def test_a_call_that_cannot_be_read_is_asked_for_again(world: World) -> None:
+    ids = world.agent(functions_group(CHECK))
+    world.model.then(ToolInputMalformed("the input of tool check is not JSON"), "Fine.")
+
+    answer = world.ask(ids, "Check")
+
+    assert answer.kinds == ["o.in(0)", "o.obs REPROMPT(0)", "o.in(1)", "o.out(1)", "o.obs FINISH(1)", "chunk"]
+    sent = world.model.requests[-1].messages
+    assert [message["role"] for message in sent] == ["user", "assistant", "user"]
+    assert "not JSON" in text_of(sent[-1])
 
 
 def test_plain_text_leaves_a_turn_that_waits_for_its_caller(world: World) -> None:

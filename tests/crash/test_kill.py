@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from agents import INSTRUCTION, LAMBDA, ROLE, collect
+from botocore.exceptions import EventStreamError
 from gated_model import GatedModel, Message, tool_call
 from serving import Served
 
@@ -178,3 +180,64 @@ def test_return_of_control_outlives_the_server(scene: Scene) -> None:
         answer = scene.ask(server, sessionState=state)
 
     assert answer.text == "Done: R-9"
+
+
+def test_killed_twice_the_turn_still_ends_and_nothing_is_done_again(scene: Scene) -> None:
+    hold = scene.folder / "effects.hold"
+    os.mkfifo(hold)
+    with scene.serve() as server:
+        scene.agent(server)
+        caller = scene.ask_aside(server, "Pay INV-7")
+        hold.open().close()
+        server.kill()
+        caller.join()
+    hold.unlink()
+    scene.model.hold(2)
+    with scene.serve() as server:
+        caller = scene.ask_aside(server, "Pay INV-7")
+        assert scene.model.reached.wait(30)
+        server.kill()
+        caller.join()
+    scene.model.release()
+
+    with scene.serve() as server:
+        answer = scene.ask(server, "Pay INV-7")
+
+    assert scene.paid == 1
+    assert "not known whether this action took place" in answer.text
+
+
+def test_a_second_server_on_the_same_data_does_not_start(scene: Scene) -> None:
+    with scene.serve():
+        second = subprocess.run(scene.serve().command, capture_output=True, text=True, timeout=60, check=False)
+    assert second.returncode == 2
+    assert "is in use by process" in second.stderr
+
+
+def test_a_server_told_to_stop_tells_its_callers_and_the_turn_goes_on_later(scene: Scene) -> None:
+    scene.config.write_text("[server]\nstop_grace_s = 0.2\n" + scene.config.read_text())
+    said: list[str] = []
+    with scene.serve() as server:
+        scene.agent(server)
+        scene.model.hold(2)
+
+        def ask() -> None:
+            try:
+                scene.ask(server, "Pay INV-7")
+            except EventStreamError as error:
+                said.append(error.response["Error"]["Message"])
+
+        caller = threading.Thread(target=ask)
+        caller.start()
+        assert scene.model.reached.wait(30)
+        server.process.terminate()
+        caller.join()
+        server.process.wait(30)
+    scene.model.release()
+
+    with scene.serve() as server:
+        answer = scene.ask(server, "Pay INV-7")
+
+    assert said == ["The server is stopping. Retry the request on the same session."]
+    assert answer.text == 'Done: {"receipt": "R-1"}'
+    assert scene.paid == 1

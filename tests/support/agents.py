@@ -80,6 +80,8 @@ def collect(response: dict[str, Any]) -> Answer:
     except Exception as error:
         error.answer = answer
         raise
+    finally:
+        response["completion"].close()
     answer.text = "".join(answer.chunks)
     return answer
 

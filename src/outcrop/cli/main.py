@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import gc
 import logging
 import os
@@ -13,6 +14,9 @@ from pathlib import Path
 
 from outcrop.config import Config, ConfigMistake, load
 from outcrop.errors import RoomError
+
+_LAST_WORDS_S = 3
+"""Seconds for the last frames of turns that were stopped to reach their callers."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -69,7 +73,8 @@ def _serve(config: Config) -> int:
         access_log=False,
         server_header=False,
         lifespan="on",
-        timeout_graceful_shutdown=max(1, int(config.server.stop_grace_s)),
+        # The turns end first, and tell their callers; what is left of a connection then is cut.
+        timeout_graceful_shutdown=int(config.server.stop_grace_s) + _LAST_WORDS_S,
     )
 
     class Announcing(uvicorn.Server):
@@ -82,6 +87,12 @@ def _serve(config: Config) -> int:
                 _settle_memory()
                 port = listening.getsockname()[1]
                 print(f"outcrop listening on http://{_shown(config.server.host)}:{port}", flush=True)
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            """Let turns end within the grace period, while no new connections are taken; then stop."""
+            ending = asyncio.ensure_future(engine.turns.close(config.server.stop_grace_s))
+            await super().shutdown(sockets)
+            await ending
 
     server = Announcing(settings)
     server.run(sockets=[listening])

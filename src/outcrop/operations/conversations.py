@@ -93,7 +93,9 @@ async def _start(call: Invocation) -> Channel:
     if call.state.get("returnControlInvocationResults"):
         return await _resume(call, where, open_turn, streams=streams)
     if open_turn is not None:
-        if open_turn.state == "running" and open_turn.opening["input_text"] == call.ask["inputText"]:
+        if open_turn.opening["input_text"] == call.ask["inputText"]:
+            if open_turn.state == "awaiting":
+                return engine.turns.ask_again(where, open_turn)
             return engine.turns.recover(where, open_turn, stream_answer=streams)
         where = Conversation(await engine.turns.leave(session, open_turn), call.definition)
     return engine.turns.begin(where, _opening(call, where.session, streams=streams))
@@ -102,14 +104,16 @@ async def _start(call: Invocation) -> Channel:
 async def _resume(call: Invocation, where: Conversation, open_turn: OpenTurn | None, *, streams: bool) -> Channel:
     turns = call.context.engine.turns
     given = call.state.get("invocationId", "")
-    if open_turn is None or not given:
-        raise ValidationException("sessionState.invocationId: no invocation is pending in this session.")
-    if open_turn.state == "running" and open_turn.invocation_id == "":
-        return turns.recover(where, open_turn, stream_answer=streams)
-    if open_turn.invocation_id != given:
+    if not given:
+        raise ValidationException("sessionState.invocationId is required with returnControlInvocationResults.")
+    if open_turn is None or open_turn.invocation_id != given:
         raise ValidationException(
-            f"sessionState.invocationId: '{given}' is not the pending invocation of this session."
+            f"sessionState.invocationId: '{given}' is not pending; no invocation is pending in this session."
+            if open_turn is None
+            else f"sessionState.invocationId: '{given}' is not the pending invocation of this session."
         )
+    if open_turn.state == "running":
+        return turns.recover(where, open_turn, stream_answer=streams)
     try:
         return await turns.resume(
             where,

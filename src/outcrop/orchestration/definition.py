@@ -6,10 +6,13 @@ turn and rebuilt years later, whatever became of the agent meanwhile.
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
+
+import orjson
 
 from outcrop.errors import RoomError
 from outcrop.ids import INLINE_AGENT, TEST_ALIAS_ID
@@ -27,6 +30,7 @@ DEFAULT_INFERENCE: Mapping[str, Any] = {
 """What the orchestration stage runs with where the agent overrides nothing, in the trace's names."""
 
 
+_PLACEHOLDER = re.compile(r"\$[a-z_]+\$")
 _STAGES_TO_COME = ("PRE_PROCESSING", "POST_PROCESSING")
 
 
@@ -109,6 +113,7 @@ def define(record: Mapping[str, Any]) -> Definition:
     override: Mapping[str, Any] = stage if stage.get("promptCreationMode") == "OVERRIDDEN" else {}
     sampling: Mapping[str, Any] = override.get("inferenceConfiguration", {})
     bare = stage.get("promptState", "ENABLED") == "DISABLED"
+    _refuse_words_in_messages(override.get("basePromptTemplate", ""))
     return Definition(
         kept=Kept.of(record),
         identity=Identity(**record["identity"]),
@@ -187,6 +192,34 @@ def _refuse_what_is_missing(agent: Mapping[str, Any]) -> None:
             raise NotYetSupported(f"stage {config['promptType']}")
         if config.get("parserMode") == "OVERRIDDEN" and not disabled:
             raise NotYetSupported("a parser Lambda (overrideLambda)")
+
+
+def _refuse_words_in_messages(template: str) -> None:
+    """Conversation and tool calls travel natively, so a template's messages may say nothing of their own.
+
+    What is no JSON is told when the template is filled.
+    """
+    try:
+        body: Any = orjson.loads(template)
+    except orjson.JSONDecodeError:
+        return
+    messages: Any = cast(dict[str, Any], body).get("messages") if isinstance(body, dict) else None
+    if _PLACEHOLDER.sub("", " ".join(_texts(messages))).strip():
+        raise NotYetSupported("an ORCHESTRATION template whose messages hold text beside placeholders")
+
+
+def _texts(value: Any) -> list[str]:
+    """Every text of a template's messages: strings under "content" and "text"."""
+    match value:
+        case str():
+            return [value]
+        case list():
+            return [text for item in cast(list[Any], value) for text in _texts(item)]
+        case dict():
+            given = cast(dict[str, Any], value)
+            return _texts(given.get("content")) + _texts(given.get("text"))
+        case _:
+            return []
 
 
 def _stages(agent: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from outcrop.messages import ContentBlock, Message, assistant, tool_uses, user
+from outcrop.messages import ContentBlock, Message, assistant, text_of, tool_uses, user
 from outcrop.orchestration.turn import Fail, Finish, Opening, Turn
 from outcrop.sessions.state import Session
 
@@ -50,8 +50,8 @@ def left(turn: Turn) -> Sequence[Message]:
 
 def _closed(messages: Sequence[Message], note: str) -> Sequence[Message]:
     whole = list(messages)
-    if whole[-1]["role"] == "assistant" and tool_uses(whole[-1]):
-        whole.pop()
+    if whole[-1]["role"] == "assistant" and (tool_uses(whole[-1]) or not text_of(whole[-1]).strip()):
+        whole.pop()  # calls without results, or nothing at all: no model takes either
     return whole if whole[-1]["role"] == "assistant" else [*whole, assistant(note)]
 
 
@@ -76,9 +76,9 @@ def _alternating(seed: Sequence[Message]) -> list[Message]:
     joined: list[Message] = []
     for message in seed:
         if joined and joined[-1]["role"] == message["role"]:
-            joined[-1] = {"role": message["role"], "content": [*joined[-1]["content"], *message["content"]]}
+            joined[-1]["content"].extend(message["content"])
         else:
-            joined.append(message)
+            joined.append({"role": message["role"], "content": list(message["content"])})
     if joined and joined[0]["role"] == "assistant":
         joined.insert(0, user("..."))
     if joined and joined[-1]["role"] == "user":

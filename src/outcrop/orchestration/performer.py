@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from outcrop.clock import Clock
 from outcrop.config import ConfigMistake
@@ -35,6 +35,7 @@ from outcrop.orchestration.turn import (
     Step,
     ToolsReturned,
     Turn,
+    mend,
 )
 from outcrop.plugins import UnknownPlugin
 from outcrop.prompts.library import TemplateMistake, orchestration_system, overridden_system
@@ -48,6 +49,7 @@ from outcrop.tools.base import (
 )
 from outcrop.tools.lambda_event import trace_input
 
+T = TypeVar("T")
 Emit = Callable[[Event], None]
 Settle = Callable[[int, CallResult], Awaitable[None]]
 
@@ -133,7 +135,10 @@ class Performer:
             reply = await self._stream(request, turn, emit)
         except (ModelError, TemplateMistake, ConfigMistake, UnknownPlugin, ImportError) as error:
             LOG.warning("turn=<%s> model=<%s> | model call failed: %s", turn.id, model_id, error)
-            return model_failed(error, model_id)
+            failed = model_failed(error, model_id)
+            if not failed.fault:
+                emit(_unreadable(step, failed, started, self._clock.now()))
+            return failed
         emit(
             ModelAnswered(
                 iteration=step.iteration,
@@ -185,7 +190,7 @@ class Performer:
                 await settle(branch, result)
             return result
 
-        found = [await one(todo[0])] if len(todo) == 1 else await asyncio.gather(*(one(branch) for branch in todo))
+        found = [await one(todo[0])] if len(todo) == 1 else await _side_by_side([one(branch) for branch in todo])
         results = {
             **known,
             **{branch: result for branch, result in zip(todo, found, strict=True) if result is not None},
@@ -214,6 +219,17 @@ class Performer:
             LOG.warning("turn=<%s> tool=<%s> | action failed: %s %s", turn.id, call.name, error, detail)
             return tool_failed(error, tool, started, self._clock.now())
         return call_result(done, started, self._clock.now())
+
+
+async def _side_by_side(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """What all of them give, in order. Where one fails, the others are ended before the failure is told."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def caller_of(turn: Turn) -> Caller:
@@ -272,6 +288,19 @@ def _rationale(reply: Reply) -> str:
     spoken = split(text)
     acting = spoken.answer if tool_uses(reply.message) else ""
     return spoken.thinking or reasoning_of(reply.message).strip() or acting
+
+
+def _unreadable(step: CallModel, failed: ModelFailed, started: float, at: float) -> ActionReturned:
+    return ActionReturned(
+        iteration=step.iteration,
+        started_at=started,
+        at=at,
+        tool="",
+        call=None,
+        text=mend(failed.reason),
+        kind="reprompt",
+        source="PARSER",
+    )
 
 
 def _returned(iteration: int, call: PlannedCall, result: CallResult, turn: Turn) -> ActionReturned:

@@ -10,7 +10,7 @@ down together with the session.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from outcrop.clock import Clock
 from outcrop.orchestration.encoding import conclusion, conclusions, intents
@@ -24,11 +24,13 @@ from outcrop.sessions.journal import Also, Conclusion, Journal
 class Pending:
     """A step that was intended before and not concluded: what a resumed turn starts with.
 
-    Shapes: known maps a branch to its result; the others are still to be carried out.
+    Shapes: known maps a branch to its journalled result; fresh to one that is known and not journalled yet, such
+            as an `uncertain` one; the others are still to be carried out.
     """
 
     step: Step
     known: Mapping[int, CallResult]
+    fresh: Mapping[int, CallResult] = field(default_factory=dict[int, CallResult])
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,11 @@ async def run(
     known: Mapping[int, CallResult]
     while True:
         if pending is not None:
-            step, known = pending.step, pending.known
-            pending = None
+            step, known = pending.step, {**pending.known, **pending.fresh}
+            # Before anything else: a row without an outcome would end every later replay at this step.
+            found = [conclusion(turn.ordinal, branch, result) for branch, result in pending.fresh.items()]
+            await journal.advance(turn.id, found, [], clock.now(), opening)
+            opening = pending = None
         else:
             step = await strategy.next(turn)
             known = {}

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from outcrop import errors
 from outcrop.errors import Fault
 from outcrop.ids import TurnId
-from outcrop.messages import Message, ToolResultBlock, Usage, tool_result, tool_results, user
+from outcrop.messages import Message, ToolResultBlock, Usage, assistant, tool_result, tool_results, user
 from outcrop.orchestration.definition import Definition
 
 Disposition = Literal["execute", "return_control", "confirm", "confirm_and_return", "reject"]
@@ -142,6 +142,9 @@ class Opening:
     stream_answer: bool = False
 
 
+_UNREADABLE_CALL = "(a tool call that could not be read)"
+
+
 @dataclass(slots=True)
 class Turn:
     """One user input up to its final answer; the only mutable value of the Hall, changed by `apply` alone."""
@@ -157,6 +160,8 @@ class Turn:
     last: tuple[Step, Outcome] | None = None
     ordinal: int = 0
     iteration: int = 0
+    unreadable: int = 0
+    """Replies in a row that nobody could read."""
     tool_calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
@@ -179,8 +184,12 @@ class Turn:
                 self.iteration += 1
                 self.input_tokens += outcome.usage["inputTokens"]
                 self.output_tokens += outcome.usage["outputTokens"]
+                self.unreadable = 0
             case ModelFailed():
                 self.iteration += 1
+                if not outcome.fault:
+                    self.unreadable += 1
+                    self.messages += [assistant(_UNREADABLE_CALL), user(mend(outcome.reason))]
             case ToolsReturned():
                 assert isinstance(step, CallTools)
                 self._apply_results(step, outcome)
@@ -197,6 +206,11 @@ class Turn:
             self.prompt_session_attributes = _merged(prompt)
         pairs = zip(step.calls, outcome.results, strict=True)
         self.messages.append(tool_results(_block(call, result) for call, result in pairs))
+
+
+def mend(reason: str) -> str:
+    """What a model is told that wrote a call which cannot be read."""
+    return f"That tool call could not be read: {reason}. Write its input again, as one JSON object."
 
 
 def _merged(maps: Sequence[Mapping[str, str]]) -> Mapping[str, str]:

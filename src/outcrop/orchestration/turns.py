@@ -25,9 +25,10 @@ from outcrop.orchestration.channel import Channel
 from outcrop.orchestration.definition import Definition, define
 from outcrop.orchestration.encoding import Unfinished, conclusion, intents, replay, uncertain
 from outcrop.orchestration.history import conversation, kept, left
-from outcrop.orchestration.performer import Performer
+from outcrop.orchestration.performer import Owed, Performer
 from outcrop.orchestration.return_control import ResultsMistaken, asked, brought
 from outcrop.orchestration.runner import Awaiting, Ended, Pending, run
+from outcrop.orchestration.strategies.react import CANNED
 from outcrop.orchestration.strategy import Strategy
 from outcrop.orchestration.turn import CallResult, CallTools, Fail, Finish, Opening, ToolsReturned, Turn
 from outcrop.plugins import load
@@ -129,7 +130,8 @@ class Turns:
         ordinal = turn.ordinal
         confirmed = [intent for intent in intents(got.step, ordinal) if intent.branch in got.confirmed]
         concluded = [conclusion(ordinal, branch, result) for branch, result in results.items()]
-        await self._journal.resume(open_turn.id, concluded, confirmed, now)
+        also = starting(where.session, turn.id, now)
+        await self._journal.resume(turn.id, concluded, confirmed, open_turn.invocation_id, now, also)
         known = {**unfinished.known, **results}
         if session_attributes is not None and not results:
             turn.session_attributes = session_attributes
@@ -147,12 +149,28 @@ class Turns:
         turn, unfinished = self._rebuild(where.session, open_turn, stream_answer=stream_answer)
         pending: Pending | None = None
         if unfinished is not None:
-            known: Mapping[int, CallResult] = unfinished.known
+            fresh: dict[int, CallResult] = {}
             if isinstance(unfinished.step, CallTools):
-                known = {**known, **uncertain(unfinished.step, unfinished.known, self._clock.now())}
-            pending = Pending(unfinished.step, known)
+                fresh = uncertain(unfinished.step, unfinished.known, self._clock.now())
+            pending = Pending(unfinished.step, unfinished.known, fresh)
         LOG.warning("turn=<%s> | recovered at step %d", turn.id, turn.ordinal)
-        return self._start(turn, where.session, pending=pending)
+        opening = starting(where.session, turn.id, self._clock.now())
+        return self._start(turn, where.session, pending=pending, opening=opening)
+
+    def ask_again(self, where: Conversation, open_turn: OpenTurn) -> Channel:
+        """What a waiting turn asked its caller, once more, for a caller that did not hear it; the session is released.
+
+        Source: docs/behaviour/invoke-agent.md 3.1 (inferred)
+        """
+        turn, unfinished = self._rebuild(where.session, open_turn, stream_answer=False)
+        assert unfinished is not None, "a turn waits at a step"
+        assert isinstance(unfinished.step, CallTools), "and at one that calls tools"
+        channel = Channel()
+        owed = Owed(unfinished.step, unfinished.known)
+        channel.emit(asked(turn, owed, open_turn.invocation_id, self._clock))
+        channel.close()
+        self.release(where.session.key)
+        return channel
 
     async def leave(self, session: Session, open_turn: OpenTurn) -> Session:
         """End a turn that its caller no longer wants; what was done so far stays in the session's history.
@@ -161,17 +179,22 @@ class Turns:
         Source: docs/behaviour/invoke-agent.md 3.1 (inferred)
         """
         now = self._clock.now()
-        turn, unfinished = self._rebuild(session, open_turn, stream_answer=False)
-        if unfinished is not None and isinstance(unfinished.step, CallTools):
-            known = {**unfinished.known, **uncertain(unfinished.step, unfinished.known, now)}
-            cancelled = CallResult("denied", _CANCELLED, now, now)
-            results = tuple(known.get(branch, cancelled) for branch in range(len(unfinished.step.calls)))
-            turn.apply(unfinished.step, ToolsReturned(results))
+        turn = self._as_left(session, open_turn, now)
         messages = left(turn)
         ending = {"reason": "left for a new input", **_usage(turn)}
         also = saving(session, turn.session_attributes, messages, now)
         await self._journal.end(turn.id, "abandoned", (), ending, now, also)
         return replace(session, history=[*session.history, messages], attributes=turn.session_attributes)
+
+    def _as_left(self, session: Session, open_turn: OpenTurn, now: float) -> Turn:
+        """A turn as its journal has it, with a result for every call: uncertain where it was under way."""
+        turn, unfinished = self._rebuild(session, open_turn, stream_answer=open_turn.opening["stream_answer"])
+        if unfinished is not None and isinstance(unfinished.step, CallTools):
+            known = {**unfinished.known, **uncertain(unfinished.step, unfinished.known, now)}
+            cancelled = CallResult("denied", _CANCELLED, now, now)
+            results = tuple(known.get(branch, cancelled) for branch in range(len(unfinished.step.calls)))
+            turn.apply(unfinished.step, ToolsReturned(results))
+        return turn
 
     def _rebuild(self, session: Session, open_turn: OpenTurn, *, stream_answer: bool) -> tuple[Turn, Unfinished | None]:
         opening = replace(Opening(**open_turn.opening), stream_answer=stream_answer)
@@ -231,8 +254,7 @@ class Turns:
                     turn, strategy, self._performer, self._journal, self._clock, emit, pending=pending, opening=opening
                 )
         except TimeoutError:
-            reason = f"The turn reached its limit of {self._settings.max_seconds:g} seconds."
-            result = Ended(Fail(408, reason, canned="Sorry, I am unable to assist you with this request."), ())
+            return await self._out_of_time(turn, session, began)
         if isinstance(result, Awaiting):
             invocation = request_id()
             now = self._clock.now()
@@ -240,6 +262,14 @@ class Turns:
             await self._journal.suspend(turn.id, result.unwritten, invocation, now, also)
             return asked(turn, result.owed, invocation, self._clock)
         return await self._end(turn, session, result, began)
+
+    async def _out_of_time(self, turn: Turn, session: Session, began: float) -> Event:
+        """End a turn that was stopped by its limit; what its journal says was done or begun is kept."""
+        reason = f"The turn reached its limit of {self._settings.max_seconds:g} seconds."
+        open_turn = await self._journal.written(turn.id)
+        if open_turn is not None:
+            turn = self._as_left(session, open_turn, self._clock.now())
+        return await self._end(turn, session, Ended(Fail(408, reason, canned=CANNED), ()), began)
 
     async def _end(self, turn: Turn, session: Session, ended: Ended, began: float) -> Event:
         """Close the turn and append it to the session, in one commit, before anybody is told."""

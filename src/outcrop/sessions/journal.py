@@ -120,8 +120,8 @@ class Kept:
 
     @classmethod
     def of(cls, definition: Any) -> Kept:
-        """The JSON of a definition and its digest."""
-        body = orjson.dumps(definition, option=orjson.OPT_SORT_KEYS)
+        """The JSON of a definition and its digest; members keep their order, for models see parameters in it."""
+        body = orjson.dumps(definition)
         return cls(hashlib.sha256(body).hexdigest(), body)
 
 
@@ -244,16 +244,22 @@ class Journal:
         turn_id: TurnId,
         concluded: Sequence[Conclusion],
         confirmed: Sequence[Intent],
+        invocation_id: str,
         now: float,
+        also: Also,
     ) -> None:
-        """The turn runs again, with what its caller brought: outcomes, and actions that may now be done."""
+        """The turn runs again, with what its caller brought: outcomes, and actions that may now be done.
+
+        Shapes: the invocation that was answered stays with the turn, so that the same answer can be told from another.
+        """
 
         def work(connection: Connection) -> None:
             _conclude(connection, turn_id, concluded, now)
             for one in confirmed:
                 body = orjson.dumps(one.body)
                 _CONFIRM.run(connection, {"t": turn_id, "o": one.ordinal, "b": one.branch, "i": body})
-            _STATE.run(connection, {"t": turn_id, "s": "running", "i": ""})
+            _STATE.run(connection, {"t": turn_id, "s": "running", "i": invocation_id})
+            also(connection)
 
         await self._database.write(work)
 
@@ -276,6 +282,14 @@ class Journal:
             also(connection)
 
         await self._database.write(work)
+
+    async def written(self, turn_id: TurnId) -> OpenTurn | None:
+        """The turn as it is once everything that was asked to be written is; None where it was never opened."""
+
+        def work(connection: Connection) -> OpenTurn | None:
+            return read_open_turn(connection, turn_id) if _TURN.row(connection, {"t": turn_id}) else None
+
+        return await self._database.write(work)
 
 
 def read_open_turn(connection: Connection, turn_id: str) -> OpenTurn:

@@ -56,7 +56,11 @@ _SAVE = Prepared(
         last_used_at=bindparam("u"),
     )
 )
-_OPEN = Prepared(sql_update(SESSIONS).where(SESSIONS.c.key == bindparam("k")).values(open_turn=bindparam("o")))
+_OPEN = Prepared(
+    sql_update(SESSIONS)
+    .where(SESSIONS.c.key == bindparam("k"))
+    .values(open_turn=bindparam("o"), last_used_at=bindparam("u"))
+)
 _APPEND = Prepared(insert(HISTORY), HISTORY.columns.keys())
 _DROP = Prepared(delete(SESSIONS).where(SESSIONS.c.key == bindparam("k")))
 _DROP_HISTORY = Prepared(delete(HISTORY).where(HISTORY.c.session_key == bindparam("k")))
@@ -107,7 +111,10 @@ class Sessions:
             if found is None:
                 return Session(key, {}, (), (), idle_ttl_s, now, is_new=True), None
             row: dict[str, Any] = dict(zip(SESSIONS.columns.keys(), found, strict=True))
-            if now - row["last_used_at"] > row["idle_ttl_s"]:
+            open_turn = read_open_turn(connection, row["open_turn"]) if row["open_turn"] else None
+            # A turn that was interrupted while it ran may have acted: what it did is not forgotten by waiting.
+            is_interrupted = open_turn is not None and open_turn.state == "running"
+            if now - row["last_used_at"] > row["idle_ttl_s"] and not is_interrupted:
                 return Session(key, {}, (), (), idle_ttl_s, now, is_new=True, replaces=True), None
             turns = _TURNS.rows(connection, {"k": key})
             stored = Session(
@@ -119,7 +126,7 @@ class Sessions:
                 started_at=row["started_at"],
                 is_new=False,
             )
-            return stored, read_open_turn(connection, row["open_turn"]) if row["open_turn"] else None
+            return stored, open_turn
 
         return await self._database.read(work)
 
@@ -144,7 +151,7 @@ def starting(session: Session, turn_id: TurnId, now: float) -> Also:
         if session.is_new:
             _NEW.run(connection, _row(session, turn_id, now))
         else:
-            _OPEN.run(connection, {"k": session.key, "o": turn_id})
+            _OPEN.run(connection, {"k": session.key, "o": turn_id, "u": now})
 
     return also
 

@@ -142,4 +142,11 @@ async def test_a_failed_model_call() -> None:
     assert step.fault is not None
     assert (step.code, step.fault.code) == (429, "ThrottlingException")
 
-    assert (await after(ModelFailed("", 400, "no JSON"))) == Fail(400, "LLM prediction format incorrect", canned=CANNED)
+
+async def test_a_call_that_cannot_be_read_is_asked_for_again_twice() -> None:
+    unreadable = ModelFailed("", 400, "no JSON")
+    assert await after(unreadable) == CallModel(1)
+    assert await after(unreadable, unreadable) == CallModel(2)
+    assert await after(unreadable, unreadable, unreadable) == Fail(
+        400, "LLM prediction format incorrect", canned=CANNED
+    )

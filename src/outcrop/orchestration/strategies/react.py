@@ -31,6 +31,8 @@ from outcrop.tools.toolbox import accept, problem_with
 
 CANNED = "Sorry, I am unable to assist you with this request."
 UNREADABLE = "LLM prediction format incorrect"
+_MOST_UNREADABLE = 2
+"""How often in a row a model is asked to write a call again that cannot be read."""
 _MOST_RETURNED = 5
 """A `returnControl` event holds at most five inputs."""
 
@@ -49,6 +51,8 @@ class React:
             case ModelReplied(message=message):
                 return self._after_reply(turn, message)
             case ModelFailed(fault=fault, code=code, reason=reason):
+                if not fault and turn.unreadable <= _MOST_UNREADABLE:
+                    return self._ask_again(turn)
                 if not fault:
                     return Fail(400, UNREADABLE, canned=CANNED)
                 return Fail(code, reason, fault_of(fault, reason))
