@@ -10,6 +10,7 @@ the nearest one.
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -25,8 +26,9 @@ class ConfigMistake(RoomError):
     """A setting cannot be used; the message names it."""
 
 
-def _setting(default: Any, meaning: str) -> Any:
-    return field(default=default, metadata={"meaning": meaning})
+def _setting(default: Any, meaning: str, **limits: float) -> Any:
+    """A setting; limits are `at_least`, `above` and `at_most`."""
+    return field(default=default, metadata={"meaning": meaning, "limits": limits})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class ServerSettings:
     """Section [server]: where it listens, what it stores, who it says it is."""
 
     host: str = _setting("127.0.0.1", "address to listen on")
-    port: int = _setting(8700, "port to listen on; 0 takes a free one")
+    port: int = _setting(8700, "port to listen on; 0 takes a free one", at_least=0, at_most=65535)
     data_dir: str = _setting(".outcrop", "folder of the SQLite file, blobs and function code")
     database: str = _setting("sqlite", "`sqlite` (one file in data_dir), `sqlite:memory`, or `sqlite:///PATH`")
     synchronous: str = _setting(
@@ -42,18 +44,24 @@ class ServerSettings:
     )
     region: str = _setting("us-east-1", "region of ARNs where a request names none")
     account_id: str = _setting("123456789012", "account of ARNs")
-    max_body_bytes: int = _setting(50_000_000, "largest request body, in bytes")
-    stop_grace_s: float = _setting(10.0, "seconds that turns under way may take to end when the server stops")
+    max_body_bytes: int = _setting(50_000_000, "largest request body, in bytes", at_least=1)
+    stop_grace_s: float = _setting(
+        10.0, "seconds that turns under way may take to end when the server stops", at_least=0
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class TurnSettings:
     """Section [turns]: limits of one turn."""
 
-    max_iterations: int = _setting(25, "model calls per turn before it fails")
-    max_seconds: float = _setting(900.0, "seconds per turn before it fails; waiting for the caller does not count")
+    max_iterations: int = _setting(25, "model calls per turn before it fails", at_least=1)
+    max_seconds: float = _setting(
+        900.0, "seconds per turn before it fails; waiting for the caller does not count", above=0
+    )
     preamble_hold_chars: int = _setting(
-        120, "characters of a streamed reply held back while it may still turn out to be words before a tool call"
+        120,
+        "characters of a streamed reply held back while it may still turn out to be words before a tool call",
+        at_least=0,
     )
     default_idle_session_ttl_s: int = _setting(
         600, "idle seconds after which a session starts anew, where the agent sets none"
@@ -114,8 +122,10 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     """The configuration of a file (none: the defaults), with the environment's overrides.
 
     Shapes: environ defaults to the process's; OUTCROP_SERVER_PORT sets [server] port.
-    Errors: ConfigMistake when the file is missing, is no TOML, or names or types a setting wrongly.
+    Errors: ConfigMistake when the file is missing or is no TOML; when it or the environment names a setting that there
+            is not, or gives one a value of the wrong type or out of its range.
     """
+    environ = os.environ if environ is None else environ
     table: dict[str, Any] = {}
     if path is not None:
         try:
@@ -127,7 +137,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     check_keys(str(path or "configuration"), table, [*SECTIONS, *BINDINGS])
     config = Config(root=path.parent.resolve() if path else Path.cwd())
     for name, kind in SECTIONS.items():
-        config = replace(config, **{name: _section(name, kind, table.get(name, {}), environ or os.environ)})
+        config = replace(config, **{name: _section(name, kind, table.get(name, {}), environ)})
     return replace(config, **{name: _bindings(name, table.get(name, {})) for name in BINDINGS})
 
 
@@ -136,14 +146,30 @@ def _section(name: str, kind: type[Any], table: Any, environ: Mapping[str, str])
         raise ConfigMistake(f"[{name}] is not a table")
     given = dict(cast("dict[str, Any]", table))
     check_keys(f"[{name}]", given, [f.name for f in fields(kind)])
+    prefix = f"OUTCROP_{name}_".upper()
+    variables = {prefix + setting.name.upper(): setting.name for setting in fields(kind)}
+    check_keys("environment", (variable for variable in environ if variable.startswith(prefix)), variables)
     types = get_type_hints(kind)
     for setting in fields(kind):
-        variable = f"OUTCROP_{name}_{setting.name}".upper()
+        place, variable = f"[{name}] {setting.name}", prefix + setting.name.upper()
         if variable in environ:
-            given[setting.name] = _typed(variable, environ[variable], types[setting.name])
-        elif setting.name in given:
-            given[setting.name] = _typed(f"[{name}] {setting.name}", given[setting.name], types[setting.name])
+            place, given[setting.name] = variable, environ[variable]
+        if setting.name in given:
+            value = _typed(place, given[setting.name], types[setting.name])
+            _check_limits(place, value, **setting.metadata["limits"])
+            given[setting.name] = value
     return kind(**given)
+
+
+def _check_limits(
+    place: str, value: Any, *, at_least: float = -math.inf, above: float = -math.inf, at_most: float = math.inf
+) -> None:
+    if not isinstance(value, int | float):
+        return
+    if not (value >= at_least and above < value <= at_most and value < math.inf):
+        told = {"of at least": at_least, "above": above, "of at most": at_most}
+        limits = " and ".join(f"{words} {limit:g}" for words, limit in told.items() if math.isfinite(limit))
+        raise ConfigMistake(f"{place}: {value!r} is no number {limits}")
 
 
 def _typed(place: str, value: Any, wanted: type[Any]) -> Any:
