@@ -117,7 +117,7 @@ def test_a_function_that_never_returns(serve: Serve, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"path": "nowhere"},
+        {"path": "gone"},
         {"path": "shelf", "python": "/no/such/python"},
         {"kind": "aws_lambda", "endpoint_url": "http://127.0.0.1:9"},
         None,
@@ -126,7 +126,9 @@ def test_a_function_that_never_returns(serve: Serve, tmp_path: Path) -> None:
 )
 def test_a_function_that_cannot_be_run(serve: Serve, tmp_path: Path, settings: dict[str, Any] | None) -> None:
     shelf(tmp_path, "fine(event, 'ok')")
+    (tmp_path / "gone").mkdir()
     world = serve(functions={} if settings is None else {"inventory": settings})
+    (tmp_path / "gone").rmdir()
     ids = world.agent(functions_group(CHECK))
     world.model.then(CHECKS, "Back.")
 
@@ -256,6 +258,8 @@ def test_a_server_that_is_no_model(asked: tuple[World, tuple[str, str]], model: 
         ("models", {}, "provider"),
         ("functions", {"kind": "magic"}, "magic"),
         ("functions", {}, "kind"),
+        ("functions", {"path": "nowhere"}, "nowhere"),
+        ("functions", {"path": ".", "handler": "app"}, "handler = 'app'"),
     ],
 )
 def test_a_binding_that_cannot_be_used_stops_the_server_before_it_starts(

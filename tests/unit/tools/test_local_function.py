@@ -6,6 +6,8 @@ import asyncio
 import json
 import logging
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +16,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from outcrop.config import Binding
+from outcrop.config import Binding, ConfigMistake
 from outcrop.testing.conformance.executors import Door
 from outcrop.tools.base import IdempotencyKey, ToolAnsweredBadly, ToolCrashed, ToolTimedOut, ToolUnreachable
 from outcrop.tools.executors.local_function import executor
@@ -228,13 +230,30 @@ async def test_a_handler_that_imports_for_ever(run, function_call) -> None:
         await local.execute(function_call(), KEY)
 
 
-async def test_a_missing_folder_or_interpreter(tmp_path, function_call) -> None:
+async def test_a_folder_that_vanished_or_a_missing_interpreter(tmp_path, function_call) -> None:
+    (tmp_path / "gone").mkdir()
     for settings, told in (
         ({"path": "gone"}, "its folder does not exist"),
         ({"path": ".", "python": "/no/python"}, "No such file"),
     ):
-        with pytest.raises(ToolUnreachable, match=told):
-            await executor(Binding("stock", settings), tmp_path).execute(function_call(), KEY)
+        local = executor(Binding("stock", settings), tmp_path)
+        shutil.rmtree(tmp_path / "gone", ignore_errors=True)
+        with pytest.raises(ToolUnreachable, match=told) as unreachable:
+            await local.execute(function_call(), KEY)
+        assert str(tmp_path) not in str(unreachable.value)
+
+
+def test_a_folder_that_is_not_there_is_named_at_the_start(tmp_path) -> None:
+    (tmp_path / "app.py").write_text("", encoding="utf-8")
+    for path in ("gone", "app.py"):
+        with pytest.raises(ConfigMistake, match=re.escape(f"'stock': path: there is no folder {tmp_path / path}")):
+            executor(Binding("stock", {"path": path}), tmp_path)
+
+
+@pytest.mark.parametrize("handler", ["app", "app.", ".handler", ".", ""])
+def test_a_handler_that_is_no_module_and_function_is_named_at_the_start(tmp_path, handler) -> None:
+    with pytest.raises(ConfigMistake, match=rf"'stock': handler = '{re.escape(handler)}' is no `module\.function`"):
+        executor(Binding("stock", {"path": ".", "handler": handler}), tmp_path)
 
 
 async def test_an_overrun_kills_the_process_and_its_children(run, do, tmp_path) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import orjson
 
-from outcrop.config import Binding, check_keys
+from outcrop.config import Binding, ConfigMistake, check_keys
 from outcrop.ids import request_id
 from outcrop.tools._lambda_arn import LambdaName, lambda_name
 from outcrop.tools.base import (
@@ -56,7 +56,8 @@ _VERSION = "$LATEST"
 def executor(binding: Binding, root: Path) -> LocalFunction:
     """The executor of one binding; starts no process before its first call.
 
-    Errors: ConfigMistake when a setting is unknown or of the wrong type.
+    Errors: ConfigMistake when a setting is unknown or of the wrong type, the handler is no `module.function`, or the
+            folder does not exist.
     """
     check_keys(_settings.place(binding), binding.settings, SETTINGS)
     return LocalFunction(binding, root)
@@ -68,11 +69,16 @@ class LocalFunction:
     def __init__(self, binding: Binding, root: Path) -> None:
         """Read the settings.
 
-        Errors: ConfigMistake.
+        Errors: ConfigMistake, for a handler or a folder that cannot be, too.
         """
         self._place = _settings.place(binding)
         self._folder = (root / (_settings.text(binding, "path") or ".")).resolve()
+        if not self._folder.is_dir():
+            raise ConfigMistake(f"{self._place}: path: there is no folder {self._folder}")
         self._handler = _settings.text(binding, "handler", "app.handler")
+        module, _, function = self._handler.rpartition(".")
+        if not (module and function):
+            raise ConfigMistake(f"{self._place}: handler = {self._handler!r} is no `module.function`")
         self._timeout_s = _settings.seconds(binding, "timeout_s", 30)
         self._start_timeout_s = _settings.seconds(binding, "start_timeout_s", 10)
         self._memory_mb = _settings.count(binding, "memory_mb", 128)
