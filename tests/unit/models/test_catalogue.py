@@ -115,6 +115,12 @@ def test_bindings_that_can_be_used_are_checked_without_a_key_or_a_connection():
     catalogue(**{"a": openai(api_key_env="NOT_SET"), "b": {"provider": "gemini"}, "c": {"provider": "offline"}}).check()
 
 
+def test_openai_without_an_address_is_openais_own():
+    models = catalogue(**{"*": {"provider": "openai", "api_key_env": "NOT_SET"}})
+    models.check()
+    assert str(models.resolve("x").provider._url) == "https://api.openai.com/v1/chat/completions"
+
+
 async def test_a_bound_model_answers_with_retries_until_closed(openai_server, monkeypatch):
     openai_server.answers.extend([plain(503, {"error": "busy"}), Answer("Hi")])
     settings = openai(base_url=f"{openai_server.url}/v1", backoff_s=0, model="fake")
