@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from outcrop.errors import NotImplementedException, ValidationException
@@ -13,6 +14,9 @@ from outcrop.orchestration.definition import Definition, NotYetSupported, define
 from outcrop.tools.base import SchemaMistake
 from outcrop.tools.bindings import ObjectUnreadable
 
+_LARGE_SCHEMA_CHARS = 20_000
+"""A longer schema takes long enough to read that every other turn would feel it."""
+
 
 @operation("InvokeInlineAgent")
 async def invoke_inline_agent(context: Context, ask: dict[str, Any]) -> Stream:
@@ -23,6 +27,10 @@ async def invoke_inline_agent(context: Context, ask: dict[str, Any]) -> Stream:
     """
     groups = [await _with_schema(context, group) for group in ask.get("actionGroups", ())]
     arn = context.arn(f"agent-alias/{INLINE_AGENT}/{TEST_ALIAS_ID}")
+    if any(_schema_length(group) > _LARGE_SCHEMA_CHARS for group in groups):
+        definition = await asyncio.to_thread(_definition, ask, groups, arn)
+    else:
+        definition = _definition(ask, groups, arn)
     name = ask.get("agentName", "")
     default_ttl = context.engine.config.turns.default_idle_session_ttl_s
     return await converse(
@@ -30,11 +38,15 @@ async def invoke_inline_agent(context: Context, ask: dict[str, Any]) -> Stream:
             context=context,
             ask=ask,
             state=ask.get("inlineSessionState", {}),
-            definition=_definition(ask, groups, arn),
+            definition=definition,
             key=SessionKey(f"{context.account_id}/{INLINE_AGENT}/{name}/{ask['sessionId']}"),
             idle_ttl_s=ask.get("idleSessionTTLInSeconds", default_ttl),
         )
     )
+
+
+def _schema_length(group: dict[str, Any]) -> int:
+    return len(group.get("schemaText") or group.get("apiSchema", {}).get("payload") or "")
 
 
 def _definition(ask: dict[str, Any], groups: list[dict[str, Any]], arn: str) -> Definition:
