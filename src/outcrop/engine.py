@@ -72,15 +72,15 @@ class Engine:
             if lock is not None:
                 lock.release()
             raise
-        metrics = Metrics()
+        metrics, sessions = Metrics(), Sessions(database)
         performer = Performer(models, functions, clock, preamble_hold=config.turns.preamble_hold_chars)
         return cls(
             config=config,
             clock=clock,
             database=database,
             documents=Documents(database),
-            sessions=Sessions(database),
-            turns=Turns(Journal(database), performer, clock, config.turns, [metrics.observe]),
+            sessions=sessions,
+            turns=Turns(Journal(database), sessions, performer, clock, config.turns, [metrics.observe]),
             models=models,
             functions=functions,
             metrics=metrics,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import subprocess
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -241,3 +243,34 @@ def test_a_server_told_to_stop_tells_its_callers_and_the_turn_goes_on_later(scen
     assert said == ["The server is stopping. Retry the request on the same session."]
     assert answer.text == 'Done: {"receipt": "R-1"}'
     assert scene.paid == 1
+
+
+def test_an_answer_that_nobody_heard_is_told_again_and_nothing_is_done_again(scene: Scene) -> None:
+    with scene.serve() as server:
+        scene.agent(server)
+        scene.model.hold(2)
+        away = http.client.HTTPConnection(server.url.removeprefix("http://"))
+        path = "/agents/payer/agentAliases/TSTALIASID/sessions/s-1/text"
+        away.request("POST", path, '{"inputText": "Pay INV-7"}', {"content-type": "application/json"})
+        assert scene.model.reached.wait(30)
+        away.close()
+        scene.model.release()
+        while 'outcrop_turns_total{outcome="finish"} 1' not in get(f"{server.url}/metrics"):
+            pass  # the turn ends without its caller
+        server.kill()
+
+    asked = len(scene.model.requests)
+    with scene.serve() as server:
+        again = scene.ask(server, "Pay INV-7")
+        assert len(scene.model.requests) == asked
+        anew = scene.ask(server, "Pay INV-7")
+
+    assert again.text == 'Done: {"receipt": "R-1"}'
+    assert anew.text == again.text
+    assert len(scene.model.requests) > asked  # once heard, the same words are a new turn
+    assert scene.paid == 2
+
+
+def get(url: str) -> str:
+    with urllib.request.urlopen(url) as answer:
+        return answer.read().decode()

@@ -68,7 +68,12 @@ async def converse(call: Invocation) -> Stream:
     except BaseException:
         turns.release(call.key)
         raise
-    return Stream(head, _members(call, channel))
+
+    def delivered() -> None:
+        if channel.is_over:
+            turns.heard(call.key, channel.turn_id)
+
+    return Stream(head, _members(call, channel), delivered)
 
 
 def _check(call: Invocation) -> None:
@@ -92,13 +97,24 @@ async def _start(call: Invocation) -> Channel:
     streams = bool(call.ask.get("streamingConfigurations", {}).get("streamFinalResponse"))
     if call.state.get("returnControlInvocationResults"):
         return await _resume(call, where, open_turn, streams=streams)
-    if open_turn is not None:
+    if open_turn is not None and not engine.turns.was_heard(open_turn):
         if open_turn.opening["input_text"] == call.ask["inputText"]:
-            if open_turn.state == "awaiting":
-                return engine.turns.ask_again(where, open_turn)
-            return engine.turns.recover(where, open_turn, stream_answer=streams)
-        where = Conversation(await engine.turns.leave(session, open_turn), call.definition)
+            return _once_more(call, where, open_turn, streams=streams)
+        if open_turn.ending is None:
+            where = Conversation(await engine.turns.leave(session, open_turn), call.definition)
     return engine.turns.begin(where, _opening(call, where.session, streams=streams))
+
+
+def _once_more(call: Invocation, where: Conversation, open_turn: OpenTurn, *, streams: bool) -> Channel:
+    """A turn whose caller asks for it again: the same words, or the same results, and it is not known to have heard."""
+    turns = call.context.engine.turns
+    match open_turn.state:
+        case "running":
+            return turns.recover(where, open_turn, stream_answer=streams)
+        case "awaiting":
+            return turns.ask_again(where, open_turn)
+        case _:
+            return turns.tell_again(where, open_turn)
 
 
 async def _resume(call: Invocation, where: Conversation, open_turn: OpenTurn | None, *, streams: bool) -> Channel:
@@ -106,14 +122,16 @@ async def _resume(call: Invocation, where: Conversation, open_turn: OpenTurn | N
     given = call.state.get("invocationId", "")
     if not given:
         raise ValidationException("sessionState.invocationId is required with returnControlInvocationResults.")
+    if open_turn is not None and turns.was_heard(open_turn):
+        open_turn = None
     if open_turn is None or open_turn.invocation_id != given:
         raise ValidationException(
             f"sessionState.invocationId: '{given}' is not pending; no invocation is pending in this session."
             if open_turn is None
             else f"sessionState.invocationId: '{given}' is not the pending invocation of this session."
         )
-    if open_turn.state == "running":
-        return turns.recover(where, open_turn, stream_answer=streams)
+    if open_turn.state != "awaiting":
+        return _once_more(call, where, open_turn, streams=streams)
     try:
         return await turns.resume(
             where,

@@ -26,11 +26,12 @@ class Stream:
 
     Shapes: head holds the members that travel as headers; events are batches of (member name, member) of the
             stream's union, each batch as soon as it is ready. A Fault raised from events ends the stream with
-            its exception frame.
+            its exception frame. `delivered` is called once everything was handed to a client that is still there.
     """
 
     head: dict[str, Any]
     events: AsyncIterator[Batch]
+    delivered: Callable[[], None] | None = None
 
 
 Handler = Callable[[Context, dict[str, Any]], Awaitable[Result | Stream]]

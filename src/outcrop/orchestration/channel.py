@@ -9,14 +9,17 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from outcrop.events import Event
+from outcrop.ids import TurnId
 
 
 class Channel:
-    """One turn's events, for one listener."""
+    """One turn's events, for one listener. `is_over` once the turn has ended and not only stopped or waits."""
 
-    __slots__ = ("_closed", "_ready", "_waiter")
+    __slots__ = ("_closed", "_ready", "_waiter", "is_over", "turn_id")
 
-    def __init__(self) -> None:
+    def __init__(self, turn_id: TurnId) -> None:
+        self.turn_id = turn_id
+        self.is_over = False
         self._ready: list[Event] = []
         self._waiter: asyncio.Future[None] | None = None
         self._closed = False

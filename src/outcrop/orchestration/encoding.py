@@ -6,7 +6,7 @@ are (the journal writes dataclasses as JSON objects) and come back by their fiel
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -15,6 +15,8 @@ from outcrop.orchestration.turn import (
     CallModel,
     CallResult,
     CallTools,
+    Fail,
+    Finish,
     ModelFailed,
     ModelReplied,
     Outcome,
@@ -22,6 +24,7 @@ from outcrop.orchestration.turn import (
     Step,
     ToolsReturned,
     Turn,
+    fault_of,
 )
 from outcrop.sessions.journal import Conclusion, Entry, Intent
 
@@ -88,6 +91,24 @@ def uncertain(step: CallTools, known: dict[int, CallResult], now: float) -> dict
         for branch, call in enumerate(step.calls)
         if branch not in known and call.disposition == "execute"
     }
+
+
+def encode_ending(step: Finish | Fail) -> dict[str, Any]:
+    """How a turn ended, as it is journalled."""
+    if isinstance(step, Finish):
+        return {"text": step.text, "kind": step.kind}
+    told: dict[str, Any] = {"code": step.code, "reason": step.reason, "canned": step.canned}
+    if step.fault is not None:
+        told |= {"fault": step.fault.code, "message": step.fault.message, "members": step.fault.members}
+    return told
+
+
+def decode_ending(ending: Mapping[str, Any]) -> Finish | Fail:
+    """How a journalled turn ended."""
+    if "kind" in ending:
+        return Finish(ending["text"], ending["kind"])
+    fault = fault_of(ending["fault"], ending["message"], ending["members"]) if "fault" in ending else None
+    return Fail(ending["code"], ending["reason"], fault, ending["canned"])
 
 
 def _step(rows: Sequence[Entry], iteration: int) -> Step:

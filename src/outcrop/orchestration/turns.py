@@ -19,11 +19,19 @@ from typing import Any, Literal
 from outcrop.clock import Clock
 from outcrop.config import TurnSettings
 from outcrop.errors import InternalServerException, RoomError
-from outcrop.events import ActionReturned, Answered, Event, Failed
-from outcrop.ids import SessionKey, request_id, turn_id
+from outcrop.events import ActionReturned, Answered, ControlReturned, Event, Failed
+from outcrop.ids import SessionKey, TurnId, request_id, turn_id
 from outcrop.orchestration.channel import Channel
 from outcrop.orchestration.definition import Definition, define
-from outcrop.orchestration.encoding import Unfinished, conclusion, intents, replay, uncertain
+from outcrop.orchestration.encoding import (
+    Unfinished,
+    conclusion,
+    decode_ending,
+    encode_ending,
+    intents,
+    replay,
+    uncertain,
+)
 from outcrop.orchestration.history import conversation, kept, left
 from outcrop.orchestration.performer import Owed, Performer
 from outcrop.orchestration.return_control import ResultsMistaken, asked, brought
@@ -33,7 +41,7 @@ from outcrop.orchestration.strategy import Strategy
 from outcrop.orchestration.turn import CallResult, CallTools, Fail, Finish, Opening, ToolsReturned, Turn
 from outcrop.plugins import load
 from outcrop.sessions.journal import Also, Journal, OpenTurn
-from outcrop.sessions.state import Session, saving, starting, waiting
+from outcrop.sessions.state import Session, Sessions, saving, starting, waiting
 
 LOG = logging.getLogger("outcrop.turns")
 Observer = Callable[[Event], None]
@@ -60,6 +68,7 @@ class Turns:
     def __init__(
         self,
         journal: Journal,
+        sessions: Sessions,
         performer: Performer,
         clock: Clock,
         settings: TurnSettings,
@@ -67,11 +76,13 @@ class Turns:
     ) -> None:
         """Take the parts that turns need; observers see every event of every turn."""
         self._journal = journal
+        self._sessions = sessions
         self._performer = performer
         self._clock = clock
         self._settings = settings
         self._observers = observers
         self._claimed: set[SessionKey] = set()
+        self._heard: set[TurnId] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     # who may run --------------------------------------------------------------------------------
@@ -165,12 +176,44 @@ class Turns:
         turn, unfinished = self._rebuild(where.session, open_turn, stream_answer=False)
         assert unfinished is not None, "a turn waits at a step"
         assert isinstance(unfinished.step, CallTools), "and at one that calls tools"
-        channel = Channel()
+        channel = Channel(open_turn.id)
         owed = Owed(unfinished.step, unfinished.known)
         channel.emit(asked(turn, owed, open_turn.invocation_id, self._clock))
         channel.close()
         self.release(where.session.key)
         return channel
+
+    def tell_again(self, where: Conversation, open_turn: OpenTurn) -> Channel:
+        """How a turn ended, once more, for a caller that did not hear it; the session is released.
+
+        Source: docs/behaviour/invoke-agent.md 11 (ours)
+        """
+        turn, _ = self._rebuild(where.session, open_turn, stream_answer=False)
+        assert open_turn.ending is not None, "a turn that has ended says how"
+        channel = Channel(open_turn.id)
+        channel.emit(self._final(turn, decode_ending(open_turn.ending), self._clock.now()))
+        channel.is_over = True
+        channel.close()
+        self.release(where.session.key)
+        return channel
+
+    def was_heard(self, open_turn: OpenTurn) -> bool:
+        """Whether the end of a turn is known to have reached its caller, and is only being written down."""
+        return open_turn.id in self._heard
+
+    def heard(self, key: SessionKey, turn_id: TurnId) -> None:
+        """Note that the last word of a turn was handed to its caller; the database learns of it in its own time."""
+        self._heard.add(turn_id)
+
+        async def write() -> None:
+            try:
+                await self._sessions.heard(key, turn_id)
+            finally:
+                self._heard.discard(turn_id)
+
+        task = asyncio.get_running_loop().create_task(write())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def leave(self, session: Session, open_turn: OpenTurn) -> Session:
         """End a turn that its caller no longer wants; what was done so far stays in the session's history.
@@ -207,7 +250,7 @@ class Turns:
     def _start(
         self, turn: Turn, session: Session, *, pending: Pending | None = None, opening: Also | None = None
     ) -> Channel:
-        channel = Channel()
+        channel = Channel(turn.id)
         task = asyncio.get_running_loop().create_task(self._run(turn, session, channel, pending, opening))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -225,6 +268,7 @@ class Turns:
 
         try:
             final = await self._to_the_end(turn, session, emit, pending, opening, began)
+            channel.is_over = not isinstance(final, ControlReturned)
         except asyncio.CancelledError:
             LOG.warning("turn=<%s> | stopped at step %d; its journal is kept", turn.id, turn.ordinal)
             final = self._failed(turn, began, Fail(500, _STOPPING, InternalServerException(_STOPPING)))
@@ -276,9 +320,12 @@ class Turns:
         now = self._clock.now()
         step = ended.step
         state: Literal["done", "failed"] = "done" if isinstance(step, Finish) else "failed"
-        ending = {"kind": type(step).__name__, "text": _said(step), **_usage(turn)}
-        also = saving(session, turn.session_attributes, kept(turn, step), now)
+        ending = {**encode_ending(step), **_usage(turn)}
+        also = saving(session, turn.session_attributes, kept(turn, step), now, unheard=turn.id)
         await self._journal.end(turn.id, state, ended.unwritten, ending, now, also)
+        return self._final(turn, step, began)
+
+    def _final(self, turn: Turn, step: Finish | Fail, began: float) -> Event:
         if isinstance(step, Fail):
             return self._failed(turn, began, step)
         streamed = turn.opening.stream_answer and step.kind == "FINISH"
@@ -287,10 +334,6 @@ class Turns:
     def _failed(self, turn: Turn, began: float, fail: Fail) -> Failed:
         iteration = max(turn.iteration - 1, 0)
         return Failed(iteration, began, self._clock.now(), fail.code, fail.reason, fail.fault, fail.canned)
-
-
-def _said(step: Finish | Fail) -> str:
-    return step.text if isinstance(step, Finish) else step.reason
 
 
 def _usage(turn: Turn) -> dict[str, int]:

@@ -10,6 +10,7 @@ status, after it as an exception frame.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -62,7 +63,7 @@ class Door:
             match = self._router.match(request.method, request.raw_path)
             answer = await self._perform(match, request, identifier)
             if isinstance(answer, Stream):
-                await self._stream(match, answer, identifier, send)
+                await self._stream(match, answer, identifier, receive, send)
                 return
             response = serialize(match.operation, answer, identifier)
         except Disconnected:
@@ -117,10 +118,11 @@ class Door:
         )
         return await handler(context, ask)
 
-    async def _stream(self, match: Match, stream: Stream, identifier: str, send: Send) -> None:
+    async def _stream(self, match: Match, stream: Stream, identifier: str, receive: Receive, send: Send) -> None:
         """Send the head at once, then a body part per batch; a fault becomes the last frame."""
         await _start(stream_head(match.operation, stream.head, identifier), send)
         outcome = 200
+        gone = asyncio.ensure_future(receive())  # the request was read: all that comes is that the client is gone
         try:
             async for batch in stream.events:
                 frames = [event_frame(match.operation, name, member) for name, member in batch]
@@ -130,7 +132,11 @@ class Door:
                 LOG.exception("request=<%s> | the stream failed", identifier)
             outcome = fault_response(match.service, error, identifier).status
             await _body(fault_frame(match.operation, error), send)
+        is_there = not gone.done()
+        gone.cancel()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+        if is_there and stream.delivered is not None:
+            stream.delivered()
         self._count(match, outcome)
 
     def _count(self, match: Match | None, status: int) -> None:

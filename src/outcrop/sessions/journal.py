@@ -96,7 +96,7 @@ _STATE = Prepared(
 _END = Prepared(
     sql_update(TURNS)
     .where(TURNS.c.id == bindparam("t"))
-    .values(state=bindparam("s"), ending=bindparam("e"), finished_at=bindparam("f"), invocation_id="")
+    .values(state=bindparam("s"), ending=bindparam("e"), finished_at=bindparam("f"))
 )
 _LEAVE = Prepared(
     sql_update(STEPS)
@@ -162,7 +162,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class OpenTurn:
-    """A turn that has not ended, with all its entries."""
+    """A turn that has not ended, or whose caller has not heard its end, with all its entries.
+
+    Shapes: ending is None until it ends.
+    """
 
     id: TurnId
     state: TurnState
@@ -171,6 +174,7 @@ class OpenTurn:
     invocation_id: str
     started_at: float
     entries: tuple[Entry, ...]
+    ending: JSON | None = None
 
 
 class Journal:
@@ -293,7 +297,7 @@ class Journal:
 
 
 def read_open_turn(connection: Connection, turn_id: str) -> OpenTurn:
-    """A turn that has not ended, with its entries and definition."""
+    """A turn that a session names, with its entries and definition."""
     row = _TURN.row(connection, {"t": turn_id})
     assert row is not None, "a session names a turn that exists"
     turn = dict(zip(TURNS.columns.keys(), row, strict=True))
@@ -307,6 +311,7 @@ def read_open_turn(connection: Connection, turn_id: str) -> OpenTurn:
         invocation_id=turn["invocation_id"],
         started_at=turn["started_at"],
         entries=tuple(_entry(row) for row in _ENTRIES.rows(connection, {"t": turn_id})),
+        ending=orjson.loads(turn["ending"]) if turn["ending"] else None,
     )
 
 

@@ -61,6 +61,11 @@ _OPEN = Prepared(
     .where(SESSIONS.c.key == bindparam("k"))
     .values(open_turn=bindparam("o"), last_used_at=bindparam("u"))
 )
+_HEARD = Prepared(
+    sql_update(SESSIONS)
+    .where(SESSIONS.c.key == bindparam("k"), SESSIONS.c.open_turn == bindparam("o"))
+    .values(open_turn="")
+)
 _APPEND = Prepared(insert(HISTORY), HISTORY.columns.keys())
 _DROP = Prepared(delete(SESSIONS).where(SESSIONS.c.key == bindparam("k")))
 _DROP_HISTORY = Prepared(delete(HISTORY).where(HISTORY.c.session_key == bindparam("k")))
@@ -101,7 +106,7 @@ class Sessions:
         self._database = database
 
     async def open(self, key: SessionKey, idle_ttl_s: int, now: float) -> tuple[Session, OpenTurn | None]:
-        """The session, new where there is none or its idle time has passed, and its turn that has not ended.
+        """The session, new where there is none or its idle time has passed, and its turn that is not over yet.
 
         Units: idle_ttl_s in seconds, for a session that starts now; a stored one expires by its own.
         """
@@ -129,6 +134,10 @@ class Sessions:
             return stored, open_turn
 
         return await self._database.read(work)
+
+    async def heard(self, key: SessionKey, turn_id: TurnId) -> None:
+        """Write that the caller has heard how a turn ended; nothing where another one is under way by now."""
+        await self._database.write(lambda connection: _HEARD.run(connection, {"k": key, "o": turn_id}))
 
     async def delete(self, key: SessionKey) -> None:
         """Forget a session with all its turns; one that does not exist is no error."""
@@ -161,11 +170,16 @@ def waiting(session: Session, turn_id: TurnId, attributes: Mapping[str, str], no
     return lambda connection: _save(connection, session, turn_id, attributes, now)
 
 
-def saving(session: Session, attributes: Mapping[str, str], turn: Sequence[Message], now: float) -> Also:
-    """Write that no turn is under way and, where the last one left messages, append them to the history."""
+def saving(
+    session: Session, attributes: Mapping[str, str], turn: Sequence[Message], now: float, unheard: str = ""
+) -> Also:
+    """Write that no turn is under way and, where the last one left messages, append them to the history.
+
+    Shapes: `unheard` is the turn that ended, as long as its caller has not heard how.
+    """
 
     def also(connection: Connection) -> None:
-        _save(connection, session, "", attributes, now)
+        _save(connection, session, unheard, attributes, now)
         if turn:
             row = {"session_key": session.key, "turn": len(session.history), "messages": orjson.dumps(turn)}
             _APPEND.run(connection, row)

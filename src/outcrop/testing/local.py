@@ -164,7 +164,13 @@ class LocalServer:
         }
         answer = _Answer()
 
+        sent = False
+
         async def receive() -> dict[str, Any]:
+            nonlocal sent
+            if sent:
+                await asyncio.Event().wait()  # this client never goes away
+            sent = True
             return {"type": "http.request", "body": body, "more_body": False}
 
         async def call() -> None:
