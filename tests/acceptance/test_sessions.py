@@ -320,3 +320,12 @@ def test_inline_agents_bring_their_definition_along(world: World) -> None:
     assert "inferenceConfiguration" not in first.traces[0]["trace"]["orchestrationTrace"]["modelInvocationInput"]
     assert second.text == "Yes."
     assert texts(world)[0] == "Check A-1"
+
+
+def test_the_same_words_again_are_a_new_turn_once_the_answer_was_heard(world: World) -> None:
+    ids = world.agent()
+    world.model.then(*[f"answer {number}" for number in range(50)])
+
+    answers = [world.ask(ids, "Hi", enableTrace=False).text for _ in range(50)]
+
+    assert answers == [f"answer {number}" for number in range(50)]

@@ -47,6 +47,8 @@ LOG = logging.getLogger("outcrop.turns")
 Observer = Callable[[Event], None]
 
 _CANCELLED = "This action was cancelled: the user went on without it. It did not take place."
+_MOST_HEARD = 4096
+"""Turns remembered as heard: far more than can end while one call reads its session, which is all it takes."""
 _STOPPING = "The server is stopping. Retry the request on the same session."
 
 
@@ -82,7 +84,7 @@ class Turns:
         self._settings = settings
         self._observers = observers
         self._claimed: set[SessionKey] = set()
-        self._heard: set[TurnId] = set()
+        self._heard: dict[TurnId, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     # who may run --------------------------------------------------------------------------------
@@ -203,15 +205,10 @@ class Turns:
 
     def heard(self, key: SessionKey, turn_id: TurnId) -> None:
         """Note that the last word of a turn was handed to its caller; the database learns of it in its own time."""
-        self._heard.add(turn_id)
-
-        async def write() -> None:
-            try:
-                await self._sessions.heard(key, turn_id)
-            finally:
-                self._heard.discard(turn_id)
-
-        task = asyncio.get_running_loop().create_task(write())
+        self._heard[turn_id] = None
+        if len(self._heard) > _MOST_HEARD:
+            self._heard.pop(next(iter(self._heard)))
+        task = asyncio.get_running_loop().create_task(self._sessions.heard(key, turn_id))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
