@@ -188,7 +188,7 @@ class Turns:
     def tell_again(self, where: Conversation, open_turn: OpenTurn) -> Channel:
         """How a turn ended, once more, for a caller that did not hear it; the session is released.
 
-        Source: docs/behaviour/invoke-agent.md 11 (ours)
+        Source: docs/behaviour/invoke-agent.md 11 (inferred)
         """
         turn, _ = self._rebuild(where.session, open_turn, stream_answer=False)
         assert open_turn.ending is not None, "a turn that has ended says how"
