@@ -99,6 +99,16 @@ class Scene:
         thread.start()
         return thread
 
+    def pay_and_kill(self) -> None:
+        """A server that is killed once the tool's outcome is written and the next model call is under way."""
+        with self.serve() as server:
+            self.agent(server)
+            self.model.hold(2)
+            caller = self.ask_aside(server, "Pay INV-7")
+            assert self.model.reached.wait(30)
+            server.kill()
+            caller.join()
+
     @property
     def paid(self) -> int:
         return len(self.effects.read_text().splitlines()) if self.effects.exists() else 0
@@ -111,13 +121,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 
 
 def test_killed_between_a_tools_outcome_and_the_next_model_call(scene: Scene) -> None:
-    with scene.serve() as server:
-        scene.agent(server)
-        scene.model.hold(2)
-        caller = scene.ask_aside(server, "Pay INV-7")
-        assert scene.model.reached.wait(30)
-        server.kill()
-        caller.join()
+    scene.pay_and_kill()
     assert scene.paid == 1
     scene.model.release()
 
@@ -149,13 +153,7 @@ def test_killed_while_the_tool_runs_it_is_not_called_again_and_the_model_is_told
 
 
 def test_killed_then_another_text_leaves_the_turn_and_keeps_what_it_did(scene: Scene) -> None:
-    with scene.serve() as server:
-        scene.agent(server)
-        scene.model.hold(2)
-        caller = scene.ask_aside(server, "Pay INV-7")
-        assert scene.model.reached.wait(30)
-        server.kill()
-        caller.join()
+    scene.pay_and_kill()
     scene.model.release()
 
     with scene.serve() as server:
