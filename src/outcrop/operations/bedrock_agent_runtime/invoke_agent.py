@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from outcrop.errors import NotImplementedException, ResourceNotFoundException, ValidationException
@@ -57,7 +58,9 @@ async def _definition(context: Context, agent: str, alias: str) -> Definition:
         assert found is not None, "it was there a moment ago, and nothing else ran"
         return found
     try:
-        return known.keep(key, define(stored(version, record["agentAliasId"], record["agentAliasArn"])))
+        kept = stored(version, record["agentAliasId"], record["agentAliasArn"])
+        # In a thread, because a large schema takes a while to read; once per version.
+        return known.keep(key, await asyncio.to_thread(define, kept))
     except NotYetSupported as error:
         raise NotImplementedException(f"InvokeAgent does not implement {error} of this agent yet.") from error
     except SchemaMistake as error:
