@@ -42,21 +42,22 @@ async def _definition(context: Context, agent: str, alias: str) -> Definition:
     """What the alias stands for right now; built once per version and revision."""
     known = context.engine.definitions
 
-    def find(docs: DocumentTransaction) -> tuple[tuple[Any, ...], Record, Record | None]:
+    def find(docs: DocumentTransaction) -> tuple[tuple[Any, ...], Record]:
         record = docs.get("agent-alias", f"{agent}/{alias}") or names.alias(docs, names.agent_id(docs, agent), alias)
         version = _serving_version(record)
         agent_id = record["agentId"]
         changed = docs.changed("agent-version", f"{agent_id}/{version}")
         if changed is None:
             raise _unprepared(names.agent(docs, agent_id), version)
-        key = (agent_id, record["agentAliasId"], version, changed)
-        return key, record, None if known.get(key) else docs.get("agent-version", f"{agent_id}/{version}")
+        return (agent_id, record["agentAliasId"], version, changed), record
 
-    key, record, version = await context.documents.read(find)
-    if version is None:
-        found = known.get(key)
-        assert found is not None, "it was there a moment ago, and nothing else ran"
+    key, record = await context.documents.read(find)
+    found = known.get(key)
+    if found is not None:
         return found
+    version = await context.documents.read(lambda docs: docs.get("agent-version", f"{key[0]}/{key[2]}"))
+    if version is None:
+        raise ResourceNotFoundException
     try:
         kept = stored(version, record["agentAliasId"], record["agentAliasArn"])
         # In a thread, because a large schema takes a while to read; once per version.
