@@ -6,7 +6,7 @@ nothing on the path rebuilds it. Type checking sees TypedDicts; nothing here val
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Literal, NotRequired, TypedDict
 
 
@@ -95,13 +95,3 @@ def reasoning_of(message: Message) -> str:
         if "reasoningContent" in block:
             parts.append(str(block["reasoningContent"].get("reasoningText", {}).get("text", "")))
     return "".join(parts)
-
-
-def last_user_text(messages: Sequence[Message]) -> str:
-    """The text of the last user message that holds text, empty where there is none."""
-    for message in reversed(messages):
-        if message["role"] == "user":
-            text = text_of(message)
-            if text:
-                return text
-    return ""

@@ -19,7 +19,7 @@ from outcrop.orchestration.channel import Channel
 from outcrop.orchestration.definition import Definition
 from outcrop.orchestration.return_control import ResultsMistaken
 from outcrop.orchestration.turn import Opening
-from outcrop.orchestration.turns import Conversation, SessionBusy
+from outcrop.orchestration.turns import SessionBusy
 from outcrop.sessions.journal import OpenTurn
 from outcrop.sessions.state import Session
 from outcrop.telemetry.aws_trace import TraceReader
@@ -93,31 +93,30 @@ async def _start(call: Invocation) -> Channel:
     engine = call.context.engine
     session, open_turn = await engine.sessions.open(call.key, call.idle_ttl_s, engine.clock.now())
     session = replace(session, idle_ttl_s=call.idle_ttl_s, seed=_seed(call.state) or session.seed)
-    where = Conversation(session, call.definition)
     streams = bool(call.ask.get("streamingConfigurations", {}).get("streamFinalResponse"))
     if call.state.get("returnControlInvocationResults"):
-        return await _resume(call, where, open_turn, streams=streams)
+        return await _resume(call, session, open_turn, streams=streams)
     if open_turn is not None and not engine.turns.was_heard(open_turn):
         if open_turn.opening["input_text"] == call.ask["inputText"]:
-            return _once_more(call, where, open_turn, streams=streams)
+            return _once_more(call, session, open_turn, streams=streams)
         if open_turn.ending is None:
-            where = Conversation(await engine.turns.leave(session, open_turn), call.definition)
-    return engine.turns.begin(where, _opening(call, where.session, streams=streams))
+            session = await engine.turns.leave(session, open_turn)
+    return engine.turns.begin(session, call.definition, _opening(call, session, streams=streams))
 
 
-def _once_more(call: Invocation, where: Conversation, open_turn: OpenTurn, *, streams: bool) -> Channel:
+def _once_more(call: Invocation, session: Session, open_turn: OpenTurn, *, streams: bool) -> Channel:
     """A turn whose caller asks for it again: the same words, or the same results, and it is not known to have heard."""
     turns = call.context.engine.turns
     match open_turn.state:
         case "running":
-            return turns.recover(where, open_turn, stream_answer=streams)
+            return turns.recover(session, open_turn, stream_answer=streams)
         case "awaiting":
-            return turns.ask_again(where, open_turn)
+            return turns.ask_again(session, open_turn)
         case _:
-            return turns.tell_again(where, open_turn)
+            return turns.tell_again(session, open_turn)
 
 
-async def _resume(call: Invocation, where: Conversation, open_turn: OpenTurn | None, *, streams: bool) -> Channel:
+async def _resume(call: Invocation, session: Session, open_turn: OpenTurn | None, *, streams: bool) -> Channel:
     turns = call.context.engine.turns
     given = call.state.get("invocationId", "")
     if not given:
@@ -131,10 +130,10 @@ async def _resume(call: Invocation, where: Conversation, open_turn: OpenTurn | N
             else f"sessionState.invocationId: '{given}' is not the pending invocation of this session."
         )
     if open_turn.state != "awaiting":
-        return _once_more(call, where, open_turn, streams=streams)
+        return _once_more(call, session, open_turn, streams=streams)
     try:
         return await turns.resume(
-            where,
+            session,
             open_turn,
             call.state["returnControlInvocationResults"],
             call.state.get("sessionAttributes"),

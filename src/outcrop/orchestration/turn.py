@@ -20,6 +20,9 @@ from outcrop.ids import TurnId
 from outcrop.messages import Message, ToolResultBlock, Usage, assistant, tool_result, tool_results, user
 from outcrop.orchestration.definition import Definition
 
+CANNED = "Sorry, I am unable to assist you with this request."
+"""What a caller is told, as an ordinary answer, where a turn came to nothing and no fault says why."""
+
 Disposition = Literal["execute", "return_control", "confirm", "confirm_and_return", "reject"]
 ResultState = Literal["success", "reprompt", "failure", "rejected", "denied", "uncertain"]
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from outcrop.clock import Clock
@@ -36,9 +36,8 @@ from outcrop.orchestration.history import conversation, kept, left
 from outcrop.orchestration.performer import Owed, Performer
 from outcrop.orchestration.return_control import ResultsMistaken, asked, brought
 from outcrop.orchestration.runner import Awaiting, Ended, Pending, run
-from outcrop.orchestration.strategies.react import CANNED
 from outcrop.orchestration.strategy import Strategy
-from outcrop.orchestration.turn import CallResult, CallTools, Fail, Finish, Opening, ToolsReturned, Turn
+from outcrop.orchestration.turn import CANNED, CallResult, CallTools, Fail, Finish, Opening, ToolsReturned, Turn
 from outcrop.plugins import load
 from outcrop.sessions.journal import Also, Journal, OpenTurn
 from outcrop.sessions.state import Session, Sessions, saving, starting, waiting
@@ -54,14 +53,6 @@ _STOPPING = "The server is stopping. Retry the request on the same session."
 
 class SessionBusy(RoomError):
     """Another turn of the session is under way."""
-
-
-@dataclass(frozen=True, slots=True)
-class Conversation:
-    """A session and what it runs on: the surroundings of a turn."""
-
-    session: Session
-    definition: Definition
 
 
 class Turns:
@@ -112,18 +103,17 @@ class Turns:
 
     # starting points ----------------------------------------------------------------------------
 
-    def begin(self, where: Conversation, opening: Opening) -> Channel:
+    def begin(self, session: Session, definition: Definition, opening: Opening) -> Channel:
         """A new turn on a claimed session."""
         now = self._clock.now()
-        session = where.session
-        turn = Turn(turn_id(now), where.definition, opening, conversation(session, opening), now)
+        turn = Turn(turn_id(now), definition, opening, conversation(session, opening), now)
         session_row = starting(session, turn.id, now)
-        first = self._journal.opening(turn.id, session.key, where.definition.kept, opening, now, session_row)
+        first = self._journal.opening(turn.id, session.key, definition.kept, opening, now, session_row)
         return self._start(turn, session, opening=first)
 
     async def resume(
         self,
-        where: Conversation,
+        session: Session,
         open_turn: OpenTurn,
         members: Sequence[Mapping[str, Any]],
         session_attributes: Mapping[str, str] | None,
@@ -135,7 +125,7 @@ class Turns:
         Errors: ResultsMistaken; the turn goes on waiting then.
         """
         now = self._clock.now()
-        turn, unfinished = self._rebuild(where.session, open_turn, stream_answer=stream_answer)
+        turn, unfinished = self._rebuild(session, open_turn, stream_answer=stream_answer)
         if unfinished is None or not isinstance(unfinished.step, CallTools):
             raise ResultsMistaken("sessionState.returnControlInvocationResults: nothing is awaited")
         got = brought(turn, unfinished.step, unfinished.known, members, now)
@@ -143,23 +133,23 @@ class Turns:
         ordinal = turn.ordinal
         confirmed = [intent for intent in intents(got.step, ordinal) if intent.branch in got.confirmed]
         concluded = [conclusion(ordinal, branch, result) for branch, result in results.items()]
-        also = starting(where.session, turn.id, now)
+        also = starting(session, turn.id, now)
         await self._journal.resume(turn.id, concluded, confirmed, open_turn.invocation_id, now, also)
         known = {**unfinished.known, **results}
         if session_attributes is not None and not results:
             turn.session_attributes = session_attributes
-        channel = self._start(turn, where.session, pending=Pending(got.step, known))
+        channel = self._start(turn, session, pending=Pending(got.step, known))
         for branch in sorted(results):
             channel.emit(_supplied(got.step, branch, results[branch]))
         return channel
 
-    def recover(self, where: Conversation, open_turn: OpenTurn, *, stream_answer: bool) -> Channel:
+    def recover(self, session: Session, open_turn: OpenTurn, *, stream_answer: bool) -> Channel:
         """A turn whose process died, on a claimed session: it goes on from its journal.
 
         A model call that was under way is made again; an action that was under way is not, its outcome
         is `uncertain`, and the model is told so.
         """
-        turn, unfinished = self._rebuild(where.session, open_turn, stream_answer=stream_answer)
+        turn, unfinished = self._rebuild(session, open_turn, stream_answer=stream_answer)
         pending: Pending | None = None
         if unfinished is not None:
             fresh: dict[int, CallResult] = {}
@@ -167,36 +157,35 @@ class Turns:
                 fresh = uncertain(unfinished.step, unfinished.known, self._clock.now())
             pending = Pending(unfinished.step, unfinished.known, fresh)
         LOG.warning("turn=<%s> | recovered at step %d", turn.id, turn.ordinal)
-        opening = starting(where.session, turn.id, self._clock.now())
-        return self._start(turn, where.session, pending=pending, opening=opening)
+        opening = starting(session, turn.id, self._clock.now())
+        return self._start(turn, session, pending=pending, opening=opening)
 
-    def ask_again(self, where: Conversation, open_turn: OpenTurn) -> Channel:
+    def ask_again(self, session: Session, open_turn: OpenTurn) -> Channel:
         """What a waiting turn asked its caller, once more, for a caller that did not hear it; the session is released.
 
         Source: docs/behaviour/invoke-agent.md 3.1 (inferred)
         """
-        turn, unfinished = self._rebuild(where.session, open_turn, stream_answer=False)
+        turn, unfinished = self._rebuild(session, open_turn, stream_answer=False)
         assert unfinished is not None, "a turn waits at a step"
         assert isinstance(unfinished.step, CallTools), "and at one that calls tools"
         channel = Channel(open_turn.id)
         owed = Owed(unfinished.step, unfinished.known)
         channel.emit(asked(turn, owed, open_turn.invocation_id, self._clock))
         channel.close()
-        self.release(where.session.key)
+        self.release(session.key)
         return channel
 
-    def tell_again(self, where: Conversation, open_turn: OpenTurn) -> Channel:
+    def tell_again(self, session: Session, open_turn: OpenTurn) -> Channel:
         """How a turn ended, once more, for a caller that did not hear it; the session is released.
 
         Source: docs/behaviour/invoke-agent.md 11 (inferred)
         """
-        turn, _ = self._rebuild(where.session, open_turn, stream_answer=False)
         assert open_turn.ending is not None, "a turn that has ended says how"
-        channel = Channel(open_turn.id)
-        channel.emit(self._final(turn, decode_ending(open_turn.ending), self._clock.now()))
+        channel, now = Channel(open_turn.id), self._clock.now()
+        channel.emit(_final(decode_ending(open_turn.ending), open_turn.ending["modelCalls"], now, now))
         channel.is_over = True
         channel.close()
-        self.release(where.session.key)
+        self.release(session.key)
         return channel
 
     def was_heard(self, open_turn: OpenTurn) -> bool:
@@ -208,9 +197,7 @@ class Turns:
         self._heard[turn_id] = None
         if len(self._heard) > _MOST_HEARD:
             self._heard.pop(next(iter(self._heard)))
-        task = asyncio.get_running_loop().create_task(self._sessions.heard(key, turn_id))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._spawn(self._sessions.heard(key, turn_id))
 
     async def leave(self, session: Session, open_turn: OpenTurn) -> Session:
         """End a turn that its caller no longer wants; what was done so far stays in the session's history.
@@ -248,10 +235,14 @@ class Turns:
         self, turn: Turn, session: Session, *, pending: Pending | None = None, opening: Also | None = None
     ) -> Channel:
         channel = Channel(turn.id)
-        task = asyncio.get_running_loop().create_task(self._run(turn, session, channel, pending, opening))
+        self._spawn(self._run(turn, session, channel, pending, opening))
+        return channel
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something beside its caller, and let `close` wait for it."""
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return channel
 
     async def _run(
         self, turn: Turn, session: Session, channel: Channel, pending: Pending | None, opening: Also | None
@@ -268,10 +259,10 @@ class Turns:
             channel.is_over = not isinstance(final, ControlReturned)
         except asyncio.CancelledError:
             LOG.warning("turn=<%s> | stopped at step %d; its journal is kept", turn.id, turn.ordinal)
-            final = self._failed(turn, began, Fail(500, _STOPPING, InternalServerException(_STOPPING)))
+            final = self._ended(turn, Fail(500, _STOPPING, InternalServerException(_STOPPING)), began)
         except Exception:
             LOG.exception("turn=<%s> | the engine failed", turn.id)
-            final = self._failed(turn, began, Fail(500, "An internal error occurred.", InternalServerException()))
+            final = self._ended(turn, Fail(500, "An internal error occurred.", InternalServerException()), began)
         # Free before the last event is out, so that whoever reads it may call again at once.
         self._claimed.discard(session.key)
         emit(final)
@@ -320,17 +311,18 @@ class Turns:
         ending = {**encode_ending(step), **_usage(turn)}
         also = saving(session, turn.session_attributes, kept(turn, step), now, unheard=turn.id)
         await self._journal.end(turn.id, state, ended.unwritten, ending, now, also)
-        return self._final(turn, step, began)
+        return self._ended(turn, step, began)
 
-    def _final(self, turn: Turn, step: Finish | Fail, began: float) -> Event:
-        if isinstance(step, Fail):
-            return self._failed(turn, began, step)
-        streamed = turn.opening.stream_answer and step.kind == "FINISH"
-        return Answered(turn.iteration - 1, began, self._clock.now(), step.kind, step.text, streamed)
+    def _ended(self, turn: Turn, step: Finish | Fail, began: float) -> Event:
+        return _final(step, turn.iteration, began, self._clock.now(), streams=turn.opening.stream_answer)
 
-    def _failed(self, turn: Turn, began: float, fail: Fail) -> Failed:
-        iteration = max(turn.iteration - 1, 0)
-        return Failed(iteration, began, self._clock.now(), fail.code, fail.reason, fail.fault, fail.canned)
+
+def _final(step: Finish | Fail, model_calls: int, began: float, at: float, *, streams: bool = False) -> Event:
+    """The event that tells how a turn ended; the part of a streamed answer that went out is not told again."""
+    iteration = max(model_calls - 1, 0)
+    if isinstance(step, Fail):
+        return Failed(iteration, began, at, step.code, step.reason, step.fault, step.canned)
+    return Answered(iteration, began, at, step.kind, step.text, streams and step.kind == "FINISH")
 
 
 def _usage(turn: Turn) -> dict[str, int]:

@@ -132,8 +132,9 @@ class Door:
                 LOG.exception("request=<%s> | the stream failed", identifier)
             outcome = fault_response(match.service, error, identifier).status
             await _body(fault_frame(match.operation, error), send)
-        is_there = not gone.done()
-        gone.cancel()
+        finally:
+            is_there = not gone.done()
+            gone.cancel()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
         if is_there and stream.delivered is not None:
             stream.delivered()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from outcrop.messages import Message, ToolUse, text_of, tool_uses
 from outcrop.orchestration.definition import Definition
 from outcrop.orchestration.turn import (
+    CANNED,
     CallModel,
     CallTools,
     Disposition,
@@ -29,7 +30,6 @@ from outcrop.prompts.parsers import split
 from outcrop.tools.base import Tool
 from outcrop.tools.toolbox import accept, problem_with
 
-CANNED = "Sorry, I am unable to assist you with this request."
 UNREADABLE = "LLM prediction format incorrect"
 _MOST_UNREADABLE = 2
 """How often in a row a model is asked to write a call again that cannot be read."""
