@@ -171,7 +171,7 @@ def values() -> Callable[..., Values]:
 
 @pytest.fixture(scope="session")
 def router() -> Router:
-    """The router of both services."""
+    """The router of all services."""
     return Router(services())
 
 

@@ -10,22 +10,23 @@ from botocore.parsers import create_parser
 
 from outcrop import errors
 from outcrop.wire.faults import fault_frame, fault_response, unimplemented
-from outcrop.wire.services import CONTROL_PLANE, RUNTIME, service
+from outcrop.wire.services import CONTROL_PLANE, EXTENSIONS, RUNTIME, service
 
+DOORS = (RUNTIME, CONTROL_PLANE, EXTENSIONS)
 STATUSES = {
-    errors.AccessDeniedException: (403, 403),
-    errors.BadGatewayException: (502, 502),
-    errors.ConflictException: (409, 409),
-    errors.DependencyFailedException: (424, 424),
-    errors.InternalServerException: (500, 500),
-    errors.ModelNotReadyException: (424, 424),
-    errors.NotImplementedException: (501, 501),
-    errors.RequestEntityTooLargeException: (413, 413),
-    errors.ResourceNotFoundException: (404, 404),
-    errors.ServiceQuotaExceededException: (400, 402),
-    errors.ThrottlingException: (429, 429),
-    errors.UnknownOperationException: (404, 404),
-    errors.ValidationException: (400, 400),
+    errors.AccessDeniedException: (403, 403, 403),
+    errors.BadGatewayException: (502, 502, 502),
+    errors.ConflictException: (409, 409, 409),
+    errors.DependencyFailedException: (424, 424, 424),
+    errors.InternalServerException: (500, 500, 500),
+    errors.ModelNotReadyException: (424, 424, 424),
+    errors.NotImplementedException: (501, 501, 501),
+    errors.RequestEntityTooLargeException: (413, 413, 413),
+    errors.ResourceNotFoundException: (404, 404, 404),
+    errors.ServiceQuotaExceededException: (400, 402, 400),
+    errors.ThrottlingException: (429, 429, 429),
+    errors.UnknownOperationException: (404, 404, 404),
+    errors.ValidationException: (400, 400, 400),
 }
 
 
@@ -38,10 +39,10 @@ def _read(response):
 def test_every_fault_has_its_status_at_each_door() -> None:
     assert set(STATUSES) == set(errors.Fault.__subclasses__())
     for fault, statuses in STATUSES.items():
-        assert tuple(fault_response(door, fault(), "id").status for door in (RUNTIME, CONTROL_PLANE)) == statuses
+        assert tuple(fault_response(door, fault(), "id").status for door in DOORS) == statuses
 
 
-@pytest.mark.parametrize("door", [RUNTIME, CONTROL_PLANE, None])
+@pytest.mark.parametrize("door", [*DOORS, None])
 @pytest.mark.parametrize("fault", STATUSES)
 def test_botocore_reads_code_message_and_request_id(door, fault) -> None:
     response = fault_response(door, fault("Because."), "6f1b3c2e")
@@ -60,6 +61,7 @@ def test_the_body_has_the_members_that_the_shape_has() -> None:
 
     assert json.loads(fault_response(CONTROL_PLANE, fault, "id").body) == {"message": "No.", "fieldList": fields}
     assert json.loads(fault_response(RUNTIME, fault, "id").body) == {"message": "No."}
+    assert json.loads(fault_response(EXTENSIONS, fault, "id").body) == {"message": "No.", "fieldList": fields}
 
 
 def test_members_that_are_not_set_are_left_out() -> None:

@@ -33,6 +33,14 @@ from outcrop.wire.validation import validate
             {"flowIdentifier": "arn:aws:bedrock:::flow/F"},
         ),
         ("GET", "/agents/a%20b%25%C3%BC+c/", "GetAgent", {"agentId": "a b%ü+c"}),
+        (
+            "POST",
+            "/outcrop/agents/stock/agentAliases/PROD/sessions/s-1/turns",
+            "StartTurn",
+            {"agentId": "stock", "agentAliasId": "PROD", "sessionId": "s-1"},
+        ),
+        ("GET", "/outcrop/turns", "ListTurns", {}),
+        ("GET", "/outcrop/turns/0190", "GetTurn", {"turnId": "0190"}),
     ],
 )
 def test_a_path_has_its_operation(router: Router, method: str, path: str, name: str, labels: dict[str, str]) -> None:
@@ -57,6 +65,8 @@ def test_a_path_has_its_operation(router: Router, method: str, path: str, name: 
         ("PATCH", "/agents/"),
         ("BREW", "/agents/"),
         ("POST", "/flows/validate-definition/x"),
+        ("GET", "/outcrop/turns/"),
+        ("POST", "/outcrop/turns"),
         ("POST", "/nothing/here"),
     ],
 )

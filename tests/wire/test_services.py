@@ -1,20 +1,36 @@
-"""The models come from the installed botocore, patched in a few named places only."""
+"""AWS's models come from the installed botocore, patched in a few named places only; ours is a file of ours."""
 
 from __future__ import annotations
 
 import botocore.session
 import pytest
 
-from outcrop.wire.services import CONTROL_PLANE, PATCHES, PATH_PATCHES, RUNTIME, SERVICES, service, services
+from outcrop.wire.services import (
+    CONTROL_PLANE,
+    EXTENSIONS,
+    OWN_MODELS,
+    PATCHES,
+    PATH_PATCHES,
+    RUNTIME,
+    service,
+    services,
+)
 from outcrop.wire.validation import _fits
 
 
-def test_both_services_are_there_with_all_their_operations() -> None:
-    known = botocore.session.get_session()
+@pytest.fixture(scope="module")
+def known() -> botocore.session.Session:
+    """A client's own view of the services, told only where our model is."""
+    session = botocore.session.get_session()
+    session.get_component("data_loader").search_paths.append(str(OWN_MODELS))
+    return session
+
+
+def test_all_services_are_there_with_all_their_operations(known: botocore.session.Session) -> None:
     for name, model in services().items():
         assert list(model.operation_names) == list(known.get_service_model(name).operation_names)
         assert model.service_name == name
-    assert list(services()) == [CONTROL_PLANE, RUNTIME]
+    assert list(services()) == [CONTROL_PLANE, RUNTIME, EXTENSIONS]
 
 
 def test_a_model_is_loaded_once() -> None:
@@ -27,9 +43,24 @@ def test_a_service_that_botocore_lacks_is_named() -> None:
         service("bedrock-agents")
 
 
-def test_only_what_the_patches_say_differs_from_botocore() -> None:
-    known = botocore.session.get_session()
-    for name in SERVICES:
+def test_clients_load_the_very_model_that_the_server_has(known: botocore.session.Session) -> None:
+    theirs, ours = known.get_service_model(EXTENSIONS), service(EXTENSIONS)
+
+    assert theirs.metadata == ours.metadata
+    assert theirs._service_description["operations"] == ours._service_description["operations"]
+    assert theirs._service_description["shapes"] == ours._service_description["shapes"]
+
+
+def test_our_paths_are_nobody_elses() -> None:
+    for name, model in services().items():
+        for operation in map(model.operation_model, model.operation_names):
+            top = operation.http["requestUri"].split("/")[1]
+            assert (top == "outcrop") == (name == EXTENSIONS)
+            assert not top.startswith("{"), "a label at the top would take our paths, too"
+
+
+def test_only_what_the_patches_say_differs_from_botocore(known: botocore.session.Session) -> None:
+    for name in (CONTROL_PLANE, RUNTIME):
         theirs = known.get_service_model(name)
         ours = service(name)
         changed = {

@@ -1,7 +1,7 @@
 """Which operations are implemented: `@operation("CreateAgent")` in the service's folder.
 
-The service is the folder's name with hyphens. Loading imports every module of every
-service folder once, so a new file is all that a new operation needs.
+The folder says which service it is. Loading imports every module of every service
+folder once, so a new file is all that a new operation needs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,12 @@ from outcrop.operations.context import Context
 
 Result = dict[str, Any]
 Batch = list[tuple[str, dict[str, Any]]]
-SERVICES = ("bedrock-agent", "bedrock-agent-runtime")
+SERVICES = {
+    "bedrock_agent": "bedrock-agent",
+    "bedrock_agent_runtime": "bedrock-agent-runtime",
+    "extensions": "outcrop",
+}
+"""Folder of operations -> the service that they are of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ def operation(name: str) -> Callable[[Handler], Handler]:
     """Declare a function to be the implementation of an operation of its folder's service."""
 
     def declare(handler: Handler) -> Handler:
-        service = handler.__module__.split(".")[-2].replace("_", "-")
+        service = SERVICES[handler.__module__.split(".")[-2]]
         assert (service, name) not in _HANDLERS, f"{name} is implemented twice"
         _HANDLERS[service, name] = handler
         return handler
@@ -53,8 +58,8 @@ def operation(name: str) -> Callable[[Handler], Handler]:
 
 def load() -> dict[tuple[str, str], Handler]:
     """All implemented operations by (service, operation name)."""
-    for service in SERVICES:
-        package: ModuleType = importlib.import_module(f"outcrop.operations.{service.replace('-', '_')}")
+    for folder in SERVICES:
+        package: ModuleType = importlib.import_module(f"outcrop.operations.{folder}")
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{package.__name__}.{module.name}")
     return dict(_HANDLERS)

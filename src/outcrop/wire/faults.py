@@ -1,6 +1,6 @@
 """Fault -> HTTP error before the first byte, exception frame after it.
 
-    status    the shape's in the service's model; the other service's where it has none; ours for our own
+    status    the shape's in the service's model; another service's where it has none; ours for our own
     headers   x-amzn-ErrorType, x-amzn-RequestId
     body      {"message": "...", and the members the shape has}
 
@@ -68,7 +68,7 @@ def _members(fault: Fault, shape: StructureShape | None) -> dict[str, Any]:
 
 
 def _modelled(service: str | None, code: str) -> tuple[int | None, StructureShape | None]:
-    """Status and shape of an exception: at the service's own door, else at the other one."""
+    """Status and shape of an exception: at the service's own door, else at the first that has it."""
     if code in _OWN_STATUSES:
         return _OWN_STATUSES[code], None
     for name in dict.fromkeys([service, *SERVICES] if service else SERVICES):

@@ -1,9 +1,10 @@
-"""The service models of bedrock-agent and bedrock-agent-runtime, as the installed botocore has them.
+"""The service models: bedrock-agent and bedrock-agent-runtime as the installed botocore has them, and our own.
 
-    botocore/data/<service>/<version>/service-2.json.gz -> plain dict -> patched -> ServiceModel
+    botocore/data/<service>/<version>/service-2.json.gz                    -> dict -> patched -> ServiceModel
+    operations/extensions/models/outcrop/<version>/service-2.json          -> dict ------------> ServiceModel
 
-Nothing is copied into this repository. What the models get wrong, or what Outcrop accepts
-beyond them, stands in the two tables of patches below and nowhere else.
+Nothing of AWS's is copied into this repository. What its models get wrong, or what Outcrop accepts
+beyond them, stands in the two tables of patches below and nowhere else. Ours says itself what it means.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ from botocore.model import ServiceModel
 
 CONTROL_PLANE = "bedrock-agent"
 RUNTIME = "bedrock-agent-runtime"
-SERVICES = (CONTROL_PLANE, RUNTIME)
+EXTENSIONS = "outcrop"
+SERVICES = (CONTROL_PLANE, RUNTIME, EXTENSIONS)
+
+OWN_MODELS = Path(__file__).parents[1] / "operations" / "extensions" / "models"
+"""Our own model, in folders as botocore's loader wants them, so that clients can load the very file that we load."""
 
 _DATA = Path(botocore.__file__).parent / "data"
 _BEDROCK = r"arn:aws(-[^:]+)?:bedrock:[a-z0-9-]{1,20}:[0-9]{12}:"
@@ -45,24 +50,30 @@ PATH_PATCHES: dict[str, dict[str, Any]] = {
     "agentId": {"type": "string", "pattern": "([0-9a-zA-Z][_-]?){1,100}"},
     "agentAliasId": {"type": "string", "pattern": "([0-9a-zA-Z][_-]?){1,100}"},
 }
-"""Shapes that replace those of path members, by member name, in every operation of both services."""
+"""Shapes that replace those of path members, by member name, in every operation of AWS's services."""
 
 
 @cache
 def service(name: str) -> ServiceModel:
-    """The patched model of one service.
+    """The model of one service, AWS's patched.
 
     Errors: FileNotFoundError when the installed botocore does not have the service.
     """
-    versions = sorted(path for path in (_DATA / name).iterdir() if path.is_dir())
-    description: dict[str, Any] = orjson.loads(gzip.decompress((versions[-1] / "service-2.json.gz").read_bytes()))
+    if name == EXTENSIONS:
+        return ServiceModel(orjson.loads((_newest(OWN_MODELS / name) / "service-2.json").read_bytes()), name)
+    packed = (_newest(_DATA / name) / "service-2.json.gz").read_bytes()
+    description: dict[str, Any] = orjson.loads(gzip.decompress(packed))
     _patch(description, PATCHES.get(name, {}))
     return ServiceModel(description, name)
 
 
 def services() -> dict[str, ServiceModel]:
-    """Both services by name, the control plane first."""
+    """All services by name: the control plane, the runtime, our own."""
     return {name: service(name) for name in SERVICES}
+
+
+def _newest(folder: Path) -> Path:
+    return max(path for path in folder.iterdir() if path.is_dir())
 
 
 def _patch(description: dict[str, Any], traits: dict[str, dict[str, Any]]) -> None:
