@@ -45,6 +45,18 @@ class ServerSettings:
     region: str = _setting("us-east-1", "region of ARNs where a request names none")
     account_id: str = _setting("123456789012", "account of ARNs")
     max_body_bytes: int = _setting(50_000_000, "largest request body, in bytes", at_least=1)
+    most_requests: int = _setting(1_000, "requests being answered at once; more are throttled", at_least=1)
+    most_body_bytes_at_once: int = _setting(
+        268_435_456, "bytes of request bodies held at once; what would pass it is throttled", at_least=1
+    )
+    request_timeout_s: float = _setting(60.0, "seconds in which a request must have come whole", above=0)
+    keep_alive_s: float = _setting(75.0, "seconds that a connection is kept while nothing is asked on it", above=0)
+    slow_client_s: float = _setting(
+        60.0, "seconds that an answer waits for a client that takes none of it, before the client is cut off", above=0
+    )
+    drain_s: float = _setting(
+        0.0, "seconds between `/healthz` saying that the server drains and it taking no more connections", at_least=0
+    )
     stop_grace_s: float = _setting(
         10.0, "seconds that turns under way may take to end when the server stops", at_least=0
     )

@@ -28,10 +28,15 @@ from typing import Any
 class Fault(Exception):
     """The service failed in a way that has no better name."""
 
-    def __init__(self, message: str | None = None, **members: Any) -> None:
+    retry_after_s: float | None = None
+    """When the caller should come back, where that is known; a header says it, never the body."""
+
+    def __init__(self, message: str | None = None, *, retry_after_s: float | None = None, **members: Any) -> None:
         """Keep the message (the class docstring where none is given) and the shape's members."""
         self.message = message or (type(self).__doc__ or "").strip()
         self.members = members
+        if retry_after_s is not None:
+            self.retry_after_s = retry_after_s
         super().__init__(self.message)
 
     @property
@@ -82,6 +87,8 @@ class ServiceQuotaExceededException(Fault):
 
 class ThrottlingException(Fault):
     """The number of requests exceeds the limit. Resubmit your request later."""
+
+    retry_after_s = 1.0
 
 
 class UnknownOperationException(Fault):

@@ -1,4 +1,4 @@
-"""Events into counters, in Prometheus' text form, under the names that CloudWatch uses for agents.
+"""Events into counters, and gauges beside them, in Prometheus' text form, under the names that CloudWatch uses for agents.
 
 Tokens are counted for every model call, whether or not anybody asked for a trace. Labels are
 few on purpose: operation and model.
@@ -7,6 +7,7 @@ few on purpose: operation and model.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from outcrop.events import (
@@ -28,6 +29,11 @@ _MEANINGS = {
     "outcrop_model_latency_ms_total": "Milliseconds spent in model calls that answered, by model.",
     "outcrop_actions_total": "Actions carried out, by outcome.",
     "outcrop_requests_total": "Requests answered, by operation and HTTP status.",
+    "outcrop_requests_throttled_total": "Requests that the front door turned away, by the limit that was reached.",
+    "outcrop_slow_clients_cut_total": "Clients cut off because they took none of their answer, by protocol.",
+}
+_GAUGES = {
+    "outcrop_requests_in_flight": "Requests being answered.",
 }
 
 
@@ -37,6 +43,14 @@ class Metrics:
     def __init__(self) -> None:
         """Start at nothing."""
         self._counts: Counter[tuple[Any, ...]] = Counter()
+        self._gauges: dict[str, Callable[[], float]] = {}
+
+    def gauge(self, name: str, read: Callable[[], float]) -> None:
+        """Show what a function gives whenever somebody looks.
+
+        Shapes: name is one of this module's gauges; a later function takes the place of an earlier one.
+        """
+        self._gauges[name] = read
 
     def count(self, name: str, amount: int = 1, **labels: str) -> None:
         """Add to a counter.
@@ -71,7 +85,7 @@ class Metrics:
         return sum(count for (counter, *_), count in self._counts.items() if counter == name)
 
     def text(self) -> str:
-        """All counters in Prometheus' text exposition form."""
+        """All counters and gauges in Prometheus' text exposition form."""
         lines: list[str] = []
         for name, meaning in _MEANINGS.items():
             lines += [f"# HELP {name} {meaning}", f"# TYPE {name} counter"]
@@ -79,6 +93,8 @@ class Metrics:
                 (_labels(given), count) for (counter, *given), count in self._counts.items() if counter == name
             )
             lines += [f"{name}{{{labels}}} {count}" for labels, count in found]
+        for name, read in self._gauges.items():
+            lines += [f"# HELP {name} {_GAUGES[name]}", f"# TYPE {name} gauge", f"{name} {read():g}"]
         return "\n".join(lines) + "\n"
 
 

@@ -1,7 +1,7 @@
 """Fault -> HTTP error before the first byte, exception frame after it.
 
     status    the shape's in the service's model; another service's where it has none; ours for our own
-    headers   x-amzn-ErrorType, x-amzn-RequestId
+    headers   x-amzn-ErrorType, x-amzn-RequestId, Retry-After where the fault says when to come back
     body      {"message": "...", and the members the shape has}
 
 What is no fault is a defect of ours: its text stays here, the caller sees only the general one.
@@ -9,6 +9,7 @@ What is no fault is a defect of ours: its text stays here, the caller sees only 
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Any
 
@@ -43,6 +44,8 @@ def fault_response(service: str | None, fault: BaseException, request_id: str) -
     if status is None:
         known, (status, shape) = InternalServerException(known.message), _modelled(service, "InternalServerException")
     headers = [JSON_TYPE, (REQUEST_ID, request_id), ("x-amzn-ErrorType", known.code)]
+    if known.retry_after_s is not None:
+        headers.append(("Retry-After", str(math.ceil(known.retry_after_s))))
     return Response(status or 500, headers, to_json(_members(known, shape)))
 
 
