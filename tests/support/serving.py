@@ -10,8 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import boto3
 from botocore.config import Config
+
+from outcrop.client import sdk_session
 
 READY = "outcrop listening on "
 
@@ -50,4 +51,4 @@ class Served:
 
     def client(self, service: str) -> Any:
         """A plain boto3 client without retries."""
-        return boto3.client(service, endpoint_url=self.url, config=Config(retries={"max_attempts": 0}))
+        return sdk_session().client(service, endpoint_url=self.url, config=Config(retries={"max_attempts": 0}))

@@ -28,20 +28,31 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", help="address to listen on")
     serve.add_argument("--port", type=int, help="port to listen on; 0 takes a free one")
     serve.add_argument("--data-dir", help="folder of the database and of function code")
-    serve.add_argument("--database", help="sqlite, sqlite:memory, or a database URL")
+    serve.add_argument("--database", help="sqlite, sqlite:memory, sqlite:///PATH, or postgresql://USER@HOST/NAME")
     serve.add_argument("--log-level", default="warning", choices=["debug", "info", "warning", "error"])
+    commands.add_parser("sdk-path", help="print the folder for AWS_DATA_PATH: then boto3 and `aws` know our API")
     return outcrop
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; what it returns is the process's exit status."""
     options = parser().parse_args(arguments)
+    if options.command == "sdk-path":
+        return _sdk_path()
     logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         return _serve(_config(options))
     except (RoomError, OSError) as error:
         print(f"outcrop: {error}", file=sys.stderr)
         return 2
+
+
+def _sdk_path() -> int:
+    # Imported here: boto3 takes longer to load than `outcrop --help` may take.
+    from outcrop.client import sdk_path
+
+    print(sdk_path())
+    return 0
 
 
 def _config(options: argparse.Namespace) -> Config:

@@ -4,6 +4,7 @@
 
 For programs that call agents, here or at AWS: time limits, chunks and steps as they come, return of control as a
 function of yours, typed errors, retries that repeat no action. It knows nothing of the server behind the endpoint.
+`sdk_session()` is a boto3 Session that also knows `outcrop`, the service of turns that go on without their caller.
 """
 
 from outcrop.client.agent_client import AgentClient
@@ -22,6 +23,7 @@ from outcrop.client.failures import (
 )
 from outcrop.client.reading import Answer
 from outcrop.client.return_control import ActionCall, ActionFailed, ReturnControl
+from outcrop.client.sdk import sdk_path, sdk_session
 from outcrop.client.steps import Step
 
 __all__ = [
@@ -42,4 +44,6 @@ __all__ = [
     "Answer",
     "ReturnControl",
     "Step",
+    "sdk_path",
+    "sdk_session",
 ]

@@ -15,11 +15,11 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 from urllib.parse import urlsplit
 
-import boto3
 from botocore import UNSIGNED
 from botocore.awsrequest import AWSResponse, HeadersDict
 from botocore.config import Config as ClientConfig
 
+from outcrop.client import sdk_session
 from outcrop.clock import Clock
 from outcrop.config import Config, ServerSettings
 from outcrop.engine import Engine
@@ -97,11 +97,11 @@ class LocalServer:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
 
     def client(self, service: str, **options: Any) -> Any:
-        """A real boto3 client of `bedrock-agent` or `bedrock-agent-runtime` whose requests come here."""
+        """A real boto3 client of `bedrock-agent`, `bedrock-agent-runtime` or `outcrop` whose requests come here."""
         unsigned = ClientConfig(signature_version=UNSIGNED, retries={"max_attempts": 0})
         settings = {"region_name": self._config.server.region, "endpoint_url": ENDPOINT, **options}
         settings["config"] = unsigned.merge(options.get("config", ClientConfig()))
-        make: Callable[..., Any] = boto3.session.Session().client
+        make: Callable[..., Any] = sdk_session().client
         client = make(service, **settings)
         client.meta.events.register_first("before-send.*", self._send)
         return client
