@@ -46,6 +46,7 @@ BINDINGS = {
     "functions": "Lambda ARN or function name -> what runs it; `kind` names a file of `tools/executors/`",
     "buckets": "S3 bucket -> a folder (`path`) or an S3 endpoint (`endpoint_url`)",
     "stores": "vector index ARN -> a vector store; read by a later release",
+    "agents": "agent name, id or ARN -> what holds for its turns instead of [turns], and its `budget`",
 }
 
 
@@ -92,13 +93,22 @@ def settings() -> str:
         lines += _table(
             ("Setting", "Default", "Environment", "Meaning"),
             (
-                (f"`{f.name}`", f"`{_toml(f.default)}`", f"`OUTCROP_{name}_{f.name}`".upper(), f.metadata["meaning"])
+                (f"`{f.name}`", _default(f), f"`OUTCROP_{name}_{f.name}`".upper(), _meaning(kind, f))
                 for f in dataclasses.fields(kind)
             ),
         )
     lines += ["", "## Bindings", ""]
     lines += ["Keys are globs over names and ARNs, and the first match in file order wins.", ""]
     lines += _table(("Section", "Binds"), ((f"`[{name}]`", BINDINGS[name]) for name in config.BINDINGS))
+    own = ", ".join(f"`{name}`" for name in config.PER_AGENT)
+    lines += ["", "### [agents]", "", f"A binding sets {own} as [turns] does, and a table `budget`:", ""]
+    lines += _table(
+        ("Setting", "Default", "Meaning"),
+        (
+            (f"`{f.name}`", _default(f), _meaning(config.BudgetSettings, f))
+            for f in dataclasses.fields(config.BudgetSettings)
+        ),
+    )
     return "\n".join([*lines, ""])
 
 
@@ -225,6 +235,16 @@ def _doc(thing: type | ModuleType) -> str:
 def _after_colon(sentence: str) -> str:
     rest = sentence.partition(": ")[2] or sentence
     return rest[:1].upper() + rest[1:]
+
+
+def _default(setting: dataclasses.Field[Any]) -> str:
+    return "none" if setting.default is None else f"`{_toml(setting.default)}`"
+
+
+def _meaning(kind: type[Any], setting: dataclasses.Field[Any]) -> str:
+    """What a setting means and, where it is a choice, all that may be chosen."""
+    allowed = ", ".join(f"`{choice}`" for choice in config.choices(kind)[setting.name])
+    return setting.metadata["meaning"] + (f"; one of {allowed}" if allowed else "")
 
 
 def _toml(value: object) -> str:

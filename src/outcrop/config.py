@@ -13,11 +13,12 @@ import difflib
 import math
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, cast, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 from outcrop.errors import RoomError
 
@@ -27,7 +28,7 @@ class ConfigMistake(RoomError):
 
 
 def _setting(default: Any, meaning: str, **limits: float) -> Any:
-    """A setting; limits are `at_least`, `above` and `at_most`."""
+    """A setting; limits are `at_least`, `above` and `at_most`. One that is a choice says so by its type, a Literal."""
     return field(default=default, metadata={"meaning": meaning, "limits": limits})
 
 
@@ -38,9 +39,16 @@ class ServerSettings:
     host: str = _setting("127.0.0.1", "address to listen on")
     port: int = _setting(8700, "port to listen on; 0 takes a free one", at_least=0, at_most=65535)
     data_dir: str = _setting(".outcrop", "folder of the SQLite file, blobs and function code")
-    database: str = _setting("sqlite", "`sqlite` (one file in data_dir), `sqlite:memory`, or `sqlite:///PATH`")
-    synchronous: str = _setting(
-        "normal", "SQLite durability: `normal` survives a killed process, `full` also a power cut"
+    database: str = _setting(
+        "sqlite", "`sqlite` (one file in data_dir), `sqlite:memory`, `sqlite:///PATH`, or `postgresql://USER@HOST/NAME`"
+    )
+    database_connections: int = _setting(
+        8, "connections of this process to PostgreSQL at most, a third of them for reading", at_least=2
+    )
+    synchronous: Literal["auto", "normal", "full"] = _setting(
+        "auto",
+        "durability: `normal` survives a killed Outcrop, `full` also a power cut; `auto` is `normal` on SQLite and"
+        " `full` on PostgreSQL",
     )
     region: str = _setting("us-east-1", "region of ARNs where a request names none")
     account_id: str = _setting("123456789012", "account of ARNs")
@@ -78,6 +86,59 @@ class TurnSettings:
     default_idle_session_ttl_s: int = _setting(
         600, "idle seconds after which a session starts anew, where the agent sets none"
     )
+    max_step_seconds: float = _setting(
+        300.0, "seconds per step, which is a model call or an action, before that step fails", above=0
+    )
+    busy_session: Literal["reject", "enqueue", "interrupt"] = _setting(
+        "reject",
+        "what a new input gets whose session is busy with another: refused with 409, its turn once that one has"
+        " ended, or its turn at once while that one is stopped",
+    )
+    uncertain: Literal["ask", "fail", "not_done"] = _setting(
+        "ask",
+        "what happens after a crash to an action of which nobody knows whether it took place: the user is asked,"
+        " the turn fails, or it counts as not done",
+    )
+    call_deadline_s: float = _setting(
+        29.0, "seconds after which a call that waits for its turn is answered without it; 0 waits for ever", at_least=0
+    )
+    at_call_deadline: Literal["go_on", "stop"] = _setting(
+        "go_on", "what becomes of the turn whose call was answered at its deadline"
+    )
+
+
+PER_AGENT = (
+    "busy_session",
+    "uncertain",
+    "call_deadline_s",
+    "at_call_deadline",
+    "max_seconds",
+    "max_step_seconds",
+    "max_iterations",
+)
+"""The settings of [turns] that a binding of [agents] may set for its agents."""
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetSettings:
+    """Table `budget` of a binding in [agents]: what its agents may spend; no limit where none is set."""
+
+    turn_tokens: int | None = _setting(None, "tokens of one turn, read and written", at_least=1)
+    turn_usd: float | None = _setting(None, "US dollars of one turn's model calls", above=0)
+    turn_steps: int | None = _setting(None, "steps of one turn: its model calls and its actions", at_least=1)
+    turn_seconds: float | None = _setting(None, "seconds one turn runs; waiting for the caller does not count", above=0)
+    session_tokens: int | None = _setting(None, "tokens of all turns of a session", at_least=1)
+    session_usd: float | None = _setting(None, "US dollars of all turns of a session", above=0)
+    session_steps: int | None = _setting(None, "steps of all turns of a session", at_least=1)
+    session_seconds: float | None = _setting(None, "seconds of all turns of a session", above=0)
+    agent_tokens: int | None = _setting(None, "tokens of all turns of an agent in a period", at_least=1)
+    agent_usd: float | None = _setting(None, "US dollars of all turns of an agent in a period", above=0)
+    agent_steps: int | None = _setting(None, "steps of all turns of an agent in a period", at_least=1)
+    agent_seconds: float | None = _setting(None, "seconds of all turns of an agent in a period", above=0)
+    period: Literal["day", "month", "ever"] = _setting("day", "how long an agent's spending is added up, in UTC")
+    at_limit: Literal["pause", "fail"] = _setting(
+        "fail", "whether a turn that reaches a limit fails, or pauses until it is told to go on"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +162,14 @@ class Config:
     functions: tuple[Binding, ...] = ()
     buckets: tuple[Binding, ...] = ()
     stores: tuple[Binding, ...] = ()
+    agents: tuple[Binding, ...] = ()
+    """What they set is checked: names of PER_AGENT, and `budget` with names of BudgetSettings."""
     root: Path = field(default_factory=Path)
     """Folder that relative paths of bindings start from: the configuration file's own."""
 
 
 SECTIONS: Mapping[str, type[Any]] = {"server": ServerSettings, "turns": TurnSettings}
-BINDINGS = ("models", "functions", "buckets", "stores")
+BINDINGS = ("models", "functions", "buckets", "stores", "agents")
 
 
 def bound(bindings: Iterable[Binding], *names: str) -> Binding | None:
@@ -130,6 +193,11 @@ def check_keys(place: str, given: Iterable[str], allowed: Iterable[str]) -> None
             raise ConfigMistake(f"{place}: unknown key '{key}'; {hint}")
 
 
+def choices(kind: type[Any]) -> dict[str, tuple[str, ...]]:
+    """All values that each setting of a section may have; none for one that is no choice."""
+    return {name: _choices(wanted) for name, wanted in _types(kind).items()}
+
+
 def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
     """The configuration of a file (none: the defaults), with the environment's overrides.
 
@@ -150,7 +218,8 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     config = Config(root=path.parent.resolve() if path else Path.cwd())
     for name, kind in SECTIONS.items():
         config = replace(config, **{name: _section(name, kind, table.get(name, {}), environ)})
-    return replace(config, **{name: _bindings(name, table.get(name, {})) for name in BINDINGS})
+    config = replace(config, **{name: _bindings(name, table.get(name, {})) for name in BINDINGS})
+    return replace(config, agents=tuple(_agent(binding) for binding in config.agents))
 
 
 def _section(name: str, kind: type[Any], table: Any, environ: Mapping[str, str]) -> Any:
@@ -161,16 +230,63 @@ def _section(name: str, kind: type[Any], table: Any, environ: Mapping[str, str])
     prefix = f"OUTCROP_{name}_".upper()
     variables = {prefix + setting.name.upper(): setting.name for setting in fields(kind)}
     check_keys("environment", (variable for variable in environ if variable.startswith(prefix)), variables)
-    types = get_type_hints(kind)
+    types = _types(kind)
     for setting in fields(kind):
         place, variable = f"[{name}] {setting.name}", prefix + setting.name.upper()
         if variable in environ:
             place, given[setting.name] = variable, environ[variable]
         if setting.name in given:
-            value = _typed(place, given[setting.name], types[setting.name])
-            _check_limits(place, value, **setting.metadata["limits"])
-            given[setting.name] = value
+            given[setting.name] = _value(place, given[setting.name], setting, types[setting.name])
     return kind(**given)
+
+
+def _agent(binding: Binding) -> Binding:
+    """The same binding with every value checked and of its type."""
+    place, given = f"[agents] '{binding.pattern}'", dict(binding.settings)
+    check_keys(place, given, [*PER_AGENT, "budget"])
+    if "budget" in given:
+        given["budget"] = _table(f"{place} budget", given["budget"], BudgetSettings)
+    turns = {name: value for name, value in given.items() if name != "budget"}
+    return replace(binding, settings=given | _table(place, turns, TurnSettings))
+
+
+def _table(place: str, given: Any, kind: type[Any]) -> dict[str, Any]:
+    """A table of settings that a dataclass describes, every value of its type."""
+    if not isinstance(given, dict):
+        raise ConfigMistake(f"{place} is not a table")
+    table, types = cast("dict[str, Any]", given), _types(kind)
+    described = {setting.name: setting for setting in fields(kind)}
+    check_keys(place, table, described)
+    return {name: _value(f"{place} {name}", value, described[name], types[name]) for name, value in table.items()}
+
+
+def _types(kind: type[Any]) -> dict[str, Any]:
+    """The type that each setting has once it is set."""
+    hints = get_type_hints(kind)
+    return {
+        name: next(part for part in get_args(hint) if part is not NoneType) if isinstance(hint, UnionType) else hint
+        for name, hint in hints.items()
+    }
+
+
+def _value(place: str, given: Any, setting: Field[Any], wanted: Any) -> Any:
+    if allowed := _choices(wanted):
+        return _chosen(place, given, allowed)
+    value = _typed(place, given, wanted)
+    _check_limits(place, value, **setting.metadata["limits"])
+    return value
+
+
+def _choices(wanted: Any) -> tuple[str, ...]:
+    return get_args(wanted) if get_origin(wanted) is Literal else ()
+
+
+def _chosen(place: str, value: Any, choices: Sequence[str]) -> str:
+    if value not in choices:
+        near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.4)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise ConfigMistake(f"{place}: {value!r} is none of {', '.join(choices)}{hint}")
+    return value
 
 
 def _check_limits(

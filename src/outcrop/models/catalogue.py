@@ -16,7 +16,7 @@ import orjson
 
 from outcrop import plugins
 from outcrop.config import Binding, Config, ConfigMistake, bound, check_keys
-from outcrop.models import resilience
+from outcrop.models import prices, resilience
 from outcrop.models.base import ModelProvider
 from outcrop.models.providers.strands import KINDS
 
@@ -61,11 +61,23 @@ class Catalogue:
         """
         found = self._resolved.get(model_id)
         if found is None:
-            found = self._provider(bound(self._config.models, *model_names(model_id)) or DEFAULT)
+            found = self._provider(self._bound(model_id))
             if len(self._resolved) >= _MOST_REMEMBERED:
                 self._resolved.clear()
             self._resolved[model_id] = found
         return found
+
+    def price(self, model_id: str) -> prices.Price | None:
+        """What the model costs, none where its binding does not say.
+
+        Errors: ConfigMistake when the binding says what is no price.
+        """
+        return prices.price_of(self._bound(model_id))
+
+    def bound_by(self, model_id: str) -> str:
+        """The glob of the binding that answers for a model id, empty where none matches."""
+        found = bound(self._config.models, *model_names(model_id))
+        return "" if found is None else found.pattern
 
     def check(self) -> None:
         """Build every bound provider, so that a mistake shows when the server starts; none connects yet.
@@ -74,6 +86,7 @@ class Catalogue:
         """
         for binding in self._config.models:
             self._provider(binding)
+            prices.price_of(binding)
 
     async def close(self) -> None:
         """Close every provider."""
@@ -83,8 +96,13 @@ class Catalogue:
         for provider in providers:
             await provider.close()
 
+    def _bound(self, model_id: str) -> Binding:
+        return bound(self._config.models, *model_names(model_id)) or DEFAULT
+
     def _provider(self, binding: Binding) -> ModelProvider:
-        key = orjson.dumps(binding.settings, option=orjson.OPT_SORT_KEYS, default=str)
+        said = {key: value for key, value in binding.settings.items() if key not in prices.KEYS}
+        binding = replace(binding, settings=said)
+        key = orjson.dumps(said, option=orjson.OPT_SORT_KEYS, default=str)
         if key not in self._providers:
             self._providers[key] = self._build(binding)
         return self._providers[key]
