@@ -10,9 +10,12 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from postgresql import PostgreSQL
 
 BLOCKED_S = 1.5
 """How long one callback may hold an event loop. Generous, because a test machine is often busy."""
@@ -110,3 +113,37 @@ def pytest_runtest_call() -> Iterator[None]:
     yield
     if _WATCH.blocked:
         pytest.fail("an event loop was blocked:\n" + "\n".join(_WATCH.blocked), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """The PostgreSQL of this test process, started by the first test that asks. Not to be stopped: others use it."""
+    from postgresql import PostgreSQL
+
+    with PostgreSQL() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _migrated(postgresql: PostgreSQL) -> str:
+    from outcrop.storage.migrate import migrate
+    from outcrop.storage.postgresql import PostgresqlDatabase
+
+    migrate(PostgresqlDatabase(postgresql.database("migrated")))
+    return "migrated"
+
+
+@pytest.fixture
+def postgresql_url(postgresql: PostgreSQL, _migrated: str) -> Iterator[str]:
+    """[server] database for one test: a database of its own, with this release's tables."""
+    url = postgresql.database(template=_migrated)
+    yield url
+    postgresql.drop(url)
+
+
+@pytest.fixture
+def empty_postgresql_url(postgresql: PostgreSQL) -> Iterator[str]:
+    """The same without tables."""
+    url = postgresql.database()
+    yield url
+    postgresql.drop(url)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TypeVar
 
 from outcrop.clock import Clock, SystemClock
@@ -14,10 +13,9 @@ from outcrop.orchestration.performer import Functions, Models, Performer
 from outcrop.orchestration.turns import Turns
 from outcrop.sessions.journal import Journal
 from outcrop.sessions.state import Sessions
-from outcrop.storage.database import Database, sqlite_url
+from outcrop.storage.database import Database
 from outcrop.storage.documents import Documents
-from outcrop.storage.lock import FolderLock
-from outcrop.storage.migrate import migrate
+from outcrop.storage.opening import open_database
 from outcrop.telemetry.metrics import Metrics
 from outcrop.tools.bindings import Functions as BoundFunctions
 from outcrop.tools.bindings import bucket_object
@@ -38,7 +36,6 @@ class Engine:
     models: Models
     functions: Functions
     metrics: Metrics
-    lock: FolderLock | None = None
     definitions: Definitions = field(default_factory=Definitions)
 
     @classmethod
@@ -54,24 +51,13 @@ class Engine:
 
         Shapes: models and functions take the place of the configuration's bindings where they are given.
         Errors: RoomError (ConfigMistake, ToolUnreachable) naming a binding that cannot be used; FolderInUse;
-                DatabaseTooNew; OSError when the data folder cannot be made.
+                DatabaseTooNew; DatabaseUnusable; Unavailable; OSError when the data folder cannot be made.
         """
         clock = clock or SystemClock()
         # Before the database: a mistake in the settings leaves nothing behind.
         models = models or _checked(Catalogue(config))
         functions = functions or _checked(BoundFunctions(config.functions, config.root))
-        settings = config.server
-        if settings.database == "sqlite":
-            Path(settings.data_dir).mkdir(parents=True, exist_ok=True)
-        url = sqlite_url(settings.database, Path(settings.data_dir))
-        file = url.removeprefix("sqlite:///")
-        lock = None if file == ":memory:" else FolderLock(Path(file))
-        try:
-            database = _opened(url, settings.synchronous)
-        except BaseException:
-            if lock is not None:
-                lock.release()
-            raise
+        database = open_database(config.server)
         metrics, sessions = Metrics(), Sessions(database)
         performer = Performer(models, functions, clock, preamble_hold=config.turns.preamble_hold_chars)
         return cls(
@@ -84,7 +70,6 @@ class Engine:
             models=models,
             functions=functions,
             metrics=metrics,
-            lock=lock,
         )
 
     async def bucket_object(self, bucket: str, key: str) -> bytes:
@@ -99,16 +84,7 @@ class Engine:
         await self.turns.close(self.config.server.stop_grace_s)
         await self.functions.close()
         await self.models.close()
-        self.database.close()
-        if self.lock is not None:
-            self.lock.release()
-
-
-def _opened(url: str, synchronous: str) -> Database:
-    database = Database(url, synchronous=synchronous)
-    migrate(database)
-    database.open()
-    return database
+        await self.database.close()
 
 
 def _checked(bindings: B) -> B:

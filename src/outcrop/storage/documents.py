@@ -5,7 +5,8 @@ only because lists and conflicts are asked by them.
 
     await documents.write(lambda docs: docs.put("agent", "ABCDEFGHIJ", record, name="AX123"))
 
-Work runs in one transaction, alone among writers, so "look, then write" needs no lock.
+Work runs in one transaction, alone among those that write documents, so "look, then write"
+needs no further lock.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from sqlalchemy import (
     update,
 )
 
-from outcrop.storage.database import METADATA, Database
+from outcrop.storage.database import METADATA, Database, alone
 from outcrop.storage.statements import Prepared
 
 T = TypeVar("T")
@@ -139,4 +140,9 @@ class Documents:
 
         Errors: whatever work raises; nothing is changed then.
         """
-        return await self._database.write(lambda connection: work(DocumentTransaction(connection)))
+
+        def by_itself(connection: Connection) -> T:
+            alone(connection)
+            return work(DocumentTransaction(connection))
+
+        return await self._database.write(by_itself)

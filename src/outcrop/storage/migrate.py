@@ -12,11 +12,14 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DatabaseError
 
 from outcrop.errors import RoomError
-from outcrop.storage.database import Database
+from outcrop.storage.database import Database, alone, place
 
 REVISIONS = Path(__file__).parent / "migrations" / "versions"
 HEAD = "0001"
 """The newest revision; a test holds it to the folder."""
+
+_MIGRATING = 0x6F757463726F7002
+"""The advisory lock of those who upgrade."""
 
 
 class DatabaseTooNew(RoomError):
@@ -30,23 +33,29 @@ class DatabaseUnusable(RoomError):
 def migrate(database: Database) -> None:
     """Create or upgrade the tables; returns at once where they are current.
 
-    Errors: DatabaseTooNew; DatabaseUnusable naming the file.
+    Processes that start together do it one after the other, and those after the first find it done.
+
+    Errors: DatabaseTooNew; DatabaseUnusable naming the file; Unavailable naming the database that cannot be reached.
     """
     try:
-        _bring_up(database)
+        database.once(_bring_up)
     except DatabaseError as error:
-        database.engine.dispose()
-        raise DatabaseUnusable(f"database {database.engine.url.database}: {error.orig}") from error
+        raise DatabaseUnusable(f"{place(database.url)}: {error.orig}") from error
 
 
-def _bring_up(database: Database) -> None:
-    with database.engine.begin() as connection:
-        at = _revision(connection)
-        if at == HEAD:
-            return
-        if at is not None and not any(REVISIONS.glob(f"{at}_*.py")):
-            raise DatabaseTooNew(f"the database is at revision {at}, this release knows up to {HEAD}")
+def _bring_up(connection: Connection) -> None:
+    if _is_current(connection):
+        return
+    alone(connection, _MIGRATING)
+    if not _is_current(connection):
         _upgrade(connection)
+
+
+def _is_current(connection: Connection) -> bool:
+    at = _revision(connection)
+    if at not in (None, HEAD) and not any(REVISIONS.glob(f"{at}_*.py")):
+        raise DatabaseTooNew(f"the database is at revision {at}, this release knows up to {HEAD}")
+    return at == HEAD
 
 
 def _revision(connection: Connection) -> str | None:

@@ -1,8 +1,8 @@
 """Statements compiled once, for what every turn does: a fifth of the cost of `Connection.execute`.
 
 A `Prepared` is written with SQLAlchemy like any other statement and compiled at its first use
-for the database at hand. It runs on the driver's own cursor, inside the transaction of the
-work it is called from; values go in and come out as the driver has them.
+for the database at hand. It runs on the driver itself, inside the transaction of the work it
+is called from; values go in and come out as the driver has them: str, int, float, bytes, None.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.sql.expression import ClauseElement
+from sqlalchemy.util import await_only
 
 Row = tuple[Any, ...]
 
@@ -29,26 +30,36 @@ class Prepared:
 
     def run(self, connection: Connection, values: Mapping[str, Any]) -> int:
         """How many rows the statement changed."""
-        return self._execute(connection, values).rowcount
+        text, given = self._filled(connection, values)
+        if connection.dialect.is_async:
+            # The driver answers with the command's tag: "UPDATE 3", "INSERT 0 1".
+            tag: str = await_only(_driver(connection).execute(text, *given))
+            return int(tag.rpartition(" ")[2])
+        return _cursor(connection, text, given).rowcount
 
     def row(self, connection: Connection, values: Mapping[str, Any]) -> Row | None:
         """The first row, columns in the statement's order, or None."""
-        return self._execute(connection, values).fetchone()
+        text, given = self._filled(connection, values)
+        if connection.dialect.is_async:
+            found: Any = await_only(_driver(connection).fetchrow(text, *given))
+            return None if found is None else tuple(found)
+        return _cursor(connection, text, given).fetchone()
 
     def rows(self, connection: Connection, values: Mapping[str, Any]) -> list[Row]:
         """All rows, columns in the statement's order."""
-        return self._execute(connection, values).fetchall()
+        text, given = self._filled(connection, values)
+        if connection.dialect.is_async:
+            return [tuple(found) for found in await_only(_driver(connection).fetch(text, *given))]
+        return _cursor(connection, text, given).fetchall()
 
-    def _execute(self, connection: Connection, values: Mapping[str, Any]) -> Any:
+    def _filled(self, connection: Connection, values: Mapping[str, Any]) -> tuple[str, list[Any]]:
+        """The statement's text for this database, and the values in its order."""
         dialect = connection.dialect
         found = self._compiled.get(dialect.name)
         if found is None:
             found = self._compiled[dialect.name] = self._compile(dialect)
         text, names, fixed = found
-        cursor: Any = connection.connection.cursor()
-        given = [values[name] if name in values else fixed[name] for name in names]
-        cursor.execute(text, given)
-        return cursor
+        return text, [values[name] if name in values else fixed[name] for name in names]
 
     def _compile(self, dialect: Any) -> tuple[str, list[str], dict[str, Any]]:
         options: dict[str, Any] = {} if self._insert is None else {"column_keys": list(self._insert)}
@@ -56,3 +67,13 @@ class Prepared:
         assert not compiled.post_compile_params, "no lists: their length is not known before the values are"
         fixed = {name: bind.value for name, bind in compiled.binds.items() if not bind.required}
         return str(compiled), list(compiled.positiontup or ()), fixed
+
+
+def _cursor(connection: Connection, text: str, given: list[Any]) -> Any:
+    cursor: Any = connection.connection.cursor()
+    cursor.execute(text, given)
+    return cursor
+
+
+def _driver(connection: Connection) -> Any:
+    return connection.connection.driver_connection

@@ -17,6 +17,7 @@ from outcrop.operations.context import Context
 from outcrop.operations.registry import load
 from outcrop.storage.database import METADATA, Database
 from outcrop.storage.documents import Documents, DocumentTransaction
+from outcrop.storage.sqlite import SqliteDatabase
 from outcrop.tools.base import ToolUnreachable
 
 Call = Callable[..., Awaitable[dict[str, Any]]]
@@ -102,11 +103,11 @@ def wrong_with(shape: Shape | None, value: Any, path: str = "") -> list[str]:
 
 @pytest.fixture
 def engine() -> Iterator[FakeEngine]:
-    database = Database("sqlite:///:memory:")
+    database = SqliteDatabase("sqlite:///:memory:")
     METADATA.create_all(database.engine)
     database.open()
     yield FakeEngine(database, InterruptedDocuments(database))
-    database.close()
+    database.stop()
 
 
 @pytest.fixture

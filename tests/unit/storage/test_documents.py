@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from outcrop.storage.database import METADATA, Database
+from outcrop.storage.database import METADATA
 from outcrop.storage.documents import Documents, DocumentTransaction
+from outcrop.storage.sqlite import SqliteDatabase
 
 
 async def test_a_document_comes_back_as_it_was_written(documents: Documents) -> None:
@@ -88,8 +89,8 @@ async def test_a_work_that_raises_leaves_nothing(documents: Documents) -> None:
 
 
 def test_no_question_that_operations_ask_looks_at_every_document() -> None:
-    database = Database("sqlite:///:memory:")
-    METADATA.create_all(database.engine)
+    database = SqliteDatabase("sqlite:///:memory:")
+    database.once(METADATA.create_all)
     plans: list[str] = []
     with database.engine.connect() as connection:
         docs = DocumentTransaction(connection)
@@ -107,7 +108,7 @@ def test_no_question_that_operations_ask_looks_at_every_document() -> None:
             if statement.split()[0].lower() in {"select", "update", "delete"}:
                 rows = connection.execute(text("explain query plan " + statement.replace(":", "\\:")))
                 plans += [row[3] for row in rows]
-    database.close()
+    database.stop()
     assert len(plans) >= 5
     assert [plan for plan in plans if plan.startswith("SCAN") and "CONSTANT" not in plan] == []
 
@@ -123,10 +124,10 @@ _json = st.recursive(
 
 @given(record=st.dictionaries(_text, _json, max_size=5))
 def test_any_json_object_survives(record: dict[str, object]) -> None:
-    database = Database("sqlite:///:memory:")
-    METADATA.create_all(database.engine)
+    database = SqliteDatabase("sqlite:///:memory:")
+    database.once(METADATA.create_all)
     with database.engine.connect() as connection:
         docs = DocumentTransaction(connection)
         docs.put("k", "a", record)
         assert docs.get("k", "a") == record
-    database.close()
+    database.stop()

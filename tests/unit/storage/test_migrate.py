@@ -15,15 +15,16 @@ from sqlalchemy import text
 import outcrop.sessions.state
 import outcrop.storage.documents
 from outcrop.storage import migrate
-from outcrop.storage.database import METADATA, Database
+from outcrop.storage.database import METADATA
+from outcrop.storage.sqlite import SqliteDatabase
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    return Database(f"sqlite:///{tmp_path / 'outcrop.db'}")
+def database(tmp_path: Path) -> SqliteDatabase:
+    return SqliteDatabase(f"sqlite:///{tmp_path / 'outcrop.db'}")
 
 
-def test_the_tables_are_those_that_the_code_declares(database: Database) -> None:
+def test_the_tables_are_those_that_the_code_declares(database: SqliteDatabase) -> None:
     migrate.migrate(database)
 
     with database.engine.connect() as connection:
@@ -37,7 +38,7 @@ def test_the_newest_revision_is_the_one_that_is_recognised() -> None:
     assert numbers[-1] == migrate.HEAD
 
 
-def test_a_current_database_is_left_alone_and_keeps_its_rows(database: Database) -> None:
+def test_a_current_database_is_left_alone_and_keeps_its_rows(database: SqliteDatabase) -> None:
     migrate.migrate(database)
     with database.engine.begin() as connection:
         connection.execute(text("insert into definitions (digest, body) values ('d', x'00')"))
@@ -48,7 +49,7 @@ def test_a_current_database_is_left_alone_and_keeps_its_rows(database: Database)
         assert connection.execute(text("select count(*) from definitions")).scalar_one() == 1
 
 
-def test_a_database_of_a_newer_release_is_refused(database: Database) -> None:
+def test_a_database_of_a_newer_release_is_refused(database: SqliteDatabase) -> None:
     migrate.migrate(database)
     with database.engine.begin() as connection:
         connection.execute(text("update alembic_version set version_num = '9999'"))
@@ -67,13 +68,13 @@ def test_a_database_of_a_newer_release_is_refused(database: Database) -> None:
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, spoil: Callable[[bytes], bytes], told: str) -> None:
     file = tmp_path / "outcrop.db"
-    fresh = Database(f"sqlite:///{file}")
+    fresh = SqliteDatabase(f"sqlite:///{file}")
     migrate.migrate(fresh)
     fresh.engine.dispose()
     file.write_bytes(spoil(file.read_bytes()))
 
     with pytest.raises(migrate.DatabaseUnusable) as raised:
-        migrate.migrate(Database(f"sqlite:///{file}"))
+        migrate.migrate(SqliteDatabase(f"sqlite:///{file}"))
 
     assert str(raised.value).startswith(f"database {file}: ")
     assert told in str(raised.value)
@@ -81,7 +82,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, spoil: Callable[[by
 
 def test_a_folder_in_place_of_the_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(migrate.DatabaseUnusable, match=f"database {tmp_path}: unable to open database file"):
-        migrate.migrate(Database(f"sqlite:///{tmp_path}"))
+        migrate.migrate(SqliteDatabase(f"sqlite:///{tmp_path}"))
 
 
 def test_the_command_says_in_one_line_that_the_database_cannot_be_used(tmp_path: Path) -> None:
@@ -96,8 +97,8 @@ def test_the_command_says_in_one_line_that_the_database_cannot_be_used(tmp_path:
 
 def test_a_start_on_a_current_database_does_not_import_alembic(tmp_path: Path) -> None:
     code = (
-        "import sys; from outcrop.storage.database import Database; from outcrop.storage.migrate import migrate; "
-        f"migrate(Database('sqlite:///{tmp_path / 'outcrop.db'}')); print('alembic' in sys.modules)"
+        "import sys; from outcrop.storage.sqlite import SqliteDatabase; from outcrop.storage.migrate import migrate; "
+        f"migrate(SqliteDatabase('sqlite:///{tmp_path / 'outcrop.db'}')); print('alembic' in sys.modules)"
     )
     said = [
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout for _ in "12"

@@ -27,10 +27,8 @@ CLOSE = Prepared(
 
 
 @pytest.fixture
-def things() -> Database:
-    database = Database("sqlite:///:memory:")
-    OWN.create_all(database.engine)
-    database.open()
+def things(database: Database) -> Database:
+    database.once(OWN.create_all)
     return database
 
 
@@ -46,7 +44,6 @@ async def test_values_go_in_by_name_and_come_out_in_order(things: Database) -> N
 
     assert await things.write(lambda c: CLOSE.run(c, {"least": 0, "other": "shut"})) == 2
     assert await things.read(lambda c: ALL.rows(c, {})) == [(0, "closed"), (1, "shut"), (2, "gone")]
-    things.close()
 
 
 async def test_a_work_that_fails_leaves_nothing_of_a_prepared_statement(things: Database) -> None:
@@ -57,10 +54,8 @@ async def test_a_work_that_fails_leaves_nothing_of_a_prepared_statement(things: 
     with pytest.raises(RuntimeError, match="stop"):
         await things.write(fail)
     assert await things.read(lambda c: ALL.rows(c, {})) == []
-    things.close()
 
 
 async def test_a_value_that_is_missing_is_named(things: Database) -> None:
     with pytest.raises(KeyError, match="i"):
         await things.read(lambda c: BODY.row(c, {}))
-    things.close()
