@@ -1,4 +1,4 @@
-"""The coverage page lists what the models have and what the registry has, and is up to date."""
+"""The pages about operations say what the models and the registry have, and are up to date."""
 
 from __future__ import annotations
 
@@ -22,9 +22,12 @@ def coverage(root: Path) -> ModuleType:
     return module
 
 
-def test_the_coverage_page_is_what_the_code_says(coverage: ModuleType, complain) -> None:
-    if coverage.coverage_page() != coverage.current():
-        complain(["docs/reference/coverage.md is out of date; run make docs and read the difference"])
+def test_the_pages_are_what_the_code_says(coverage: ModuleType, complain) -> None:
+    complain(
+        f"docs/reference/{name}.md is out of date; run make docs and read the difference"
+        for name, page in coverage.pages().items()
+        if page != coverage.current(name)
+    )
 
 
 def test_every_operation_is_listed_once(coverage: ModuleType) -> None:
@@ -33,6 +36,14 @@ def test_every_operation_is_listed_once(coverage: ModuleType) -> None:
         section = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
         for operation in service.operation_names:
             assert section.count(f"| `{operation}` |") == 1
+
+
+def test_our_own_operations_are_told_with_all_their_members(coverage: ModuleType) -> None:
+    page, model = coverage.extension_page(), services()["outcrop"]
+    for operation in map(model.operation_model, model.operation_names):
+        section = page.partition(f"\n## {operation.name}\n")[2].partition("\n## ")[0]
+        members = {*operation.input_shape.members, *operation.output_shape.members}
+        assert not {member for member in members if f"| `{member}`" not in section}
 
 
 def test_what_is_registered_exists_in_the_service_model() -> None:
@@ -44,7 +55,7 @@ def test_what_is_registered_exists_in_the_service_model() -> None:
 def test_checking_fails_on_a_stale_page_and_writing_mends_it(
     coverage: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(vars(coverage), "PAGE", tmp_path / "reference" / "coverage.md")
+    monkeypatch.setitem(vars(coverage), "REFERENCE", tmp_path / "reference")
 
     assert coverage.main(["--check"]) == 1
     assert "make docs writes it" in capsys.readouterr().out

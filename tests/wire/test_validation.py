@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 from botocore.model import OperationModel, Shape
 
 from outcrop.errors import ValidationException
+from outcrop.wire.exchange import Request
+from outcrop.wire.parsing import parse
 from outcrop.wire.services import CONTROL_PLANE, RUNTIME, service
 from outcrop.wire.validation import validate
 
@@ -179,6 +182,18 @@ def test_what_is_in_a_list_that_is_too_long_is_not_looked_at() -> None:
         )
 
     assert time.perf_counter() - started < 1.0
+
+
+def test_what_is_in_a_map_that_is_too_long_is_not_looked_at(router) -> None:
+    tags = {f"!{number}": 1 for number in range(201)}
+    match = router.match("POST", "/tags/arn%3Aaws%3Abedrock%3Aus-east-1%3A123456789012%3Aagent%2FABCDEFGHIJ")
+
+    given = parse(match, Request("POST", "", "", {}, json.dumps({"tags": tags}).encode()))
+
+    assert _complaint("TagResource", given).message == (
+        "1 validation error detected: Value at 'tags' failed to satisfy constraint: "
+        "Member must have length less than or equal to 200"
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""AWS bytes into dicts and back, from the service models of the installed botocore. Knows nothing about agents."""
+"""AWS bytes into dicts and back, from service models: botocore's and our own. Knows nothing about agents."""
