@@ -185,14 +185,14 @@ def test_what_is_in_a_list_that_is_too_long_is_not_looked_at() -> None:
 
 
 def test_what_is_in_a_map_that_is_too_long_is_not_looked_at(router) -> None:
-    tags = {f"!{number}": 1 for number in range(201)}
-    match = router.match("POST", "/tags/arn%3Aaws%3Abedrock%3Aus-east-1%3A123456789012%3Aagent%2FABCDEFGHIJ")
+    metadata = {f"!{number}": 1 for number in range(51)}
+    match = router.match("PUT", "/sessions/")
 
-    given = parse(match, Request("POST", "", "", {}, json.dumps({"tags": tags}).encode()))
+    given = parse(match, Request("PUT", "/sessions/", "", {}, json.dumps({"sessionMetadata": metadata}).encode()))
 
-    assert _complaint("TagResource", given).message == (
-        "1 validation error detected: Value at 'tags' failed to satisfy constraint: "
-        "Member must have length less than or equal to 200"
+    assert _complaint("CreateSession", given, RUNTIME).message == (
+        "1 validation error detected: Value at 'sessionMetadata' failed to satisfy constraint: "
+        "Member must have length less than or equal to 50"
     )
 
 
