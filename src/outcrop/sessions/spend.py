@@ -3,15 +3,17 @@
     session/<session key>           period ""
     agent/<account>/<agent>         period "2026-11-21", "2026-11" or "ever"
 
-Turns read totals before a step and add their own in the commit that ends them. Nothing here knows of limits.
+Turns read totals before a step and add their own in the commit that ends them. A total is the sum of its rows: one on
+SQLite, on PostgreSQL as many as there were transactions that added to it at once. Nothing here knows of limits.
 """
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Connection, String, Table, bindparam, delete, select
+from sqlalchemy import BigInteger, Column, Connection, String, Table, bindparam, cast, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from outcrop.ids import SessionKey
@@ -24,6 +26,7 @@ SPEND = Table(
     METADATA,
     Column("scope", String(512), primary_key=True),
     Column("period", String(16), primary_key=True),
+    Column("shard", String(8), primary_key=True, server_default=""),
     Column("tokens", BigInteger, nullable=False, server_default="0"),
     Column("microusd", BigInteger, nullable=False, server_default="0"),
     Column("steps", BigInteger, nullable=False, server_default="0"),
@@ -33,17 +36,25 @@ SPEND = Table(
 _AMOUNTS = (SPEND.c.tokens, SPEND.c.microusd, SPEND.c.steps, SPEND.c.milliseconds)
 
 
+_OWN = (SPEND.c.scope == bindparam("scope"), SPEND.c.period == bindparam("period"))
+
+
 def _adding(insert: Any) -> Prepared:
-    # One statement, so that two processes that both add the first amount end with the sum and not with an error.
     amounts = {column.name: column + insert.excluded[column.name] for column in _AMOUNTS}
-    return Prepared(
-        insert.on_conflict_do_update(index_elements=["scope", "period"], set_=amounts), SPEND.columns.keys()
-    )
+    keys = [column.name for column in SPEND.primary_key]
+    return Prepared(insert.on_conflict_do_update(index_elements=keys, set_=amounts), SPEND.columns.keys())
 
 
 _ADD = {"postgresql": _adding(postgresql.insert(SPEND)), "sqlite": _adding(sqlite.insert(SPEND))}
-_SPENT = Prepared(select(*_AMOUNTS).where(SPEND.c.scope == bindparam("s"), SPEND.c.period == bindparam("p")))
-_FORGET = Prepared(delete(SPEND).where(SPEND.c.scope == bindparam("s")))
+_FREE = select(SPEND.c.shard).where(*_OWN).limit(1).with_for_update(skip_locked=True).scalar_subquery()
+_ADD_TO_FREE = Prepared(
+    update(SPEND)
+    .where(*_OWN, SPEND.c.shard == _FREE)
+    .values({column: column + bindparam(f"more_{column.name}") for column in _AMOUNTS})
+)
+"""To a row that no other transaction holds; there may be none."""
+_SPENT = Prepared(select(*(cast(func.coalesce(func.sum(column), 0), BigInteger) for column in _AMOUNTS)).where(*_OWN))
+_FORGET = Prepared(delete(SPEND).where(_OWN[0]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +84,6 @@ class Spent:
         return self.milliseconds / 1000
 
 
-NOTHING = Spent()
-
-
 def session_scope(key: SessionKey) -> str:
     """The scope under which a session's turns are added up; its period is ""."""
     return f"session/{key}"
@@ -91,29 +99,34 @@ def agent_scope(account_id: str, agent: str) -> str:
 
 def spent(connection: Connection, scope: str, period: str) -> Spent:
     """The total of a scope in a period; nothing where nothing was added."""
-    row = _SPENT.row(connection, {"s": scope, "p": period})
-    return NOTHING if row is None else Spent(*row)
+    row = _SPENT.row(connection, {"scope": scope, "period": period})
+    assert row is not None, "a sum has a row"
+    return Spent(*row)
 
 
 def add(scope: str, period: str, totals: Spent) -> Also:
-    """Write that so much more was spent.
+    """Write that so much more was spent; once per turn, in the commit that ends it.
 
-    The row of an agent is shared by all of its turns. On PostgreSQL it is locked from this statement until its commit,
-    so turns of one agent that end at once commit one after the other. Let it be the last statement of a transaction,
-    after the session's row and never before it, and do it once per turn, not once per step. On SQLite there is one
-    writer anyway, and it costs a statement.
+    Turns of one agent end at once, and a row that one of them has changed is locked until its commit. On PostgreSQL
+    nobody waits for such a row: a transaction takes one of the total's rows that is free, and makes one where none is.
+    Waiting would cost more than time. A transaction of several works adds to several agents, in any order, so two of
+    them could wait for each other until the server ends one. It costs a statement, two where a row is made; reading a
+    total reads as many rows as there are connections that write, at most. On SQLite there is one writer and one row.
     """
-    values = {
-        "scope": scope,
-        "period": period,
+    amounts = {
         "tokens": totals.tokens,
         "microusd": totals.microusd,
         "steps": totals.steps,
         "milliseconds": totals.milliseconds,
     }
+    own = {"scope": scope, "period": period}
+    more = own | {f"more_{name}": amount for name, amount in amounts.items()}
 
     def also(connection: Connection) -> None:
-        _ADD[connection.dialect.name].run(connection, values)
+        if connection.dialect.name == "sqlite":
+            _ADD["sqlite"].run(connection, {**own, "shard": "", **amounts})
+        elif not _ADD_TO_FREE.run(connection, more):
+            _ADD["postgresql"].run(connection, {**own, "shard": secrets.token_hex(4), **amounts})
 
     return also
 
@@ -122,6 +135,6 @@ def forgetting(key: SessionKey) -> Also:
     """Write that a session has spent nothing: for one that is deleted, or starts anew under its old key."""
 
     def also(connection: Connection) -> None:
-        _FORGET.run(connection, {"s": session_scope(key)})
+        _FORGET.run(connection, {"scope": session_scope(key)})
 
     return also
