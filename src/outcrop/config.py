@@ -142,6 +142,21 @@ class BudgetSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class JobSettings:
+    """Section [jobs]: what is queued, retried and spread over processes."""
+
+    poll_s: float = _setting(0.1, "seconds between two looks into each queue, once there have been jobs", above=0)
+    lease_s: float = _setting(
+        6.0,
+        "seconds of silence after which other processes on PostgreSQL take a worker's jobs for a dead worker's",
+        at_least=0.5,
+    )
+    keep_done_s: float = _setting(
+        604800.0, "seconds for which a done or cancelled job is remembered, and its key not taken again", at_least=0
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Binding:
     """What one glob stands for.
 
@@ -158,6 +173,7 @@ class Config:
 
     server: ServerSettings = field(default_factory=ServerSettings)
     turns: TurnSettings = field(default_factory=TurnSettings)
+    jobs: JobSettings = field(default_factory=JobSettings)
     models: tuple[Binding, ...] = ()
     functions: tuple[Binding, ...] = ()
     buckets: tuple[Binding, ...] = ()
@@ -168,7 +184,7 @@ class Config:
     """Folder that relative paths of bindings start from: the configuration file's own."""
 
 
-SECTIONS: Mapping[str, type[Any]] = {"server": ServerSettings, "turns": TurnSettings}
+SECTIONS: Mapping[str, type[Any]] = {"server": ServerSettings, "turns": TurnSettings, "jobs": JobSettings}
 BINDINGS = ("models", "functions", "buckets", "stores", "agents")
 
 
