@@ -34,7 +34,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "sqlalchemy": ("storage", "sessions", "jobs"),
     "starlette": ("server",),
     "strands": ("models.providers.strands",),
-    "uvicorn": ("cli", "server.protocol"),
+    "uvicorn": ("cli", "server.http1"),
     "uvloop": ("cli",),
     "yaml": ("tools", "storage"),
     "yarl": ("models.providers.openai", "tools.executors"),

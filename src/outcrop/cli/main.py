@@ -9,8 +9,12 @@ import logging
 import os
 import socket
 import sys
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import FrameType
+from typing import cast
 
 from outcrop.config import Config, ConfigMistake, load
 from outcrop.errors import RoomError
@@ -73,13 +77,15 @@ def _serve(config: Config) -> int:
 
     from outcrop.engine import Engine
     from outcrop.server.app import application
-    from outcrop.server.protocol import EitherHttp
+    from outcrop.server.limits import Gate
+    from outcrop.server.protocol import Connection, EitherHttp
 
     listening = _listen(config.server.host, config.server.port)
     engine = Engine.build(config)
+    gate, hurried = Gate(config.server, engine.metrics), asyncio.Event()
     settings = uvicorn.Config(
-        application(lambda: engine),
-        http=EitherHttp,
+        application(lambda: engine, gate),
+        http=cast("type[asyncio.Protocol]", partial(EitherHttp, gate=gate)),
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -89,7 +95,14 @@ def _serve(config: Config) -> int:
     )
 
     class Announcing(uvicorn.Server):
-        """Says where it listens, once it does."""
+        """Says where it listens, once it does, and that it goes away, before it does."""
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            """Say so at once; the rest comes when the loop finds the time. A second signal ends the waiting."""
+            gate.drain()
+            if self.should_exit:
+                asyncio.get_running_loop().call_soon_threadsafe(hurried.set)
+            super().handle_exit(sig, frame)
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             """Start, then print the address for whoever waits for it."""
@@ -100,7 +113,12 @@ def _serve(config: Config) -> int:
                 print(f"outcrop listening on http://{_shown(config.server.host)}:{port}", flush=True)
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            """Let turns end within the grace period, while no new connections are taken; then stop."""
+            """Send clients elsewhere, let turns end within the grace period while no connections are taken, stop."""
+            gate.drain()
+            for connection in list(self.server_state.connections):
+                cast("Connection", connection).drain()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(hurried.wait(), config.server.drain_s)
             ending = asyncio.ensure_future(engine.turns.close(config.server.stop_grace_s))
             await super().shutdown(sockets)
             await ending

@@ -1,7 +1,7 @@
 """The ASGI application: bytes in, bytes out, in this order.
 
-    read body -> route -> parse -> validate -> operation -> serialise
-                                                 `-> Stream: head, then frames as batches come
+    gate -> read body -> route -> parse -> validate -> operation -> serialise
+      `-> 429 before anything is read                    `-> Stream: head, then frames as batches come
 
 The AWS surface is one raw endpoint, because the raw path and its trailing slash decide what is
 called. Whatever is raised becomes an error in AWS's shape, before the first byte as an HTTP
@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from starlette.requests import Request as HttpRequest
@@ -23,10 +23,11 @@ from starlette.routing import Router as HttpRouter
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from outcrop.engine import Engine
-from outcrop.errors import Fault, RequestEntityTooLargeException
+from outcrop.errors import Fault, RequestEntityTooLargeException, ThrottlingException
 from outcrop.ids import request_id
 from outcrop.operations.context import Context
 from outcrop.operations.registry import Handler, Stream, load
+from outcrop.server.limits import Crowded, Gate, Place
 from outcrop.wire.eventstream import event_frame
 from outcrop.wire.exchange import Request, Response
 from outcrop.wire.faults import fault_frame, fault_response, unimplemented
@@ -47,9 +48,10 @@ class Disconnected(Exception):
 class Door:
     """The AWS surface of one engine as a raw ASGI endpoint."""
 
-    def __init__(self, engine: Engine, handlers: dict[tuple[str, str], Handler]) -> None:
-        """Open the door to an engine's operations."""
+    def __init__(self, engine: Engine, handlers: dict[tuple[str, str], Handler], gate: Gate) -> None:
+        """Open the door to an engine's operations, for as much at once as the gate lets in."""
         self._engine = engine
+        self._gate = gate
         self._handlers = handlers
         self._router = Router(services())
         self._most_bytes = engine.config.server.max_body_bytes
@@ -57,9 +59,21 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
         identifier = request_id()
+        declared = _declared(scope)
+        try:
+            place = self._gate.enter(min(declared, self._most_bytes))
+        except Crowded as error:
+            await self._turn_away(scope, send, identifier, error)
+            return
+        try:
+            await self._answer(scope, receive, send, identifier, place)
+        finally:
+            place.leave()
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, identifier: str, place: Place) -> None:
         match: Match | None = None
         try:
-            request = await self._read(scope, receive)
+            request = await self._read(scope, receive, place)
             match = self._router.match(request.method, request.raw_path)
             answer = await self._perform(match, request, identifier)
             if isinstance(answer, Stream):
@@ -69,15 +83,23 @@ class Door:
         except Disconnected:
             return
         except Exception as error:
-            if not isinstance(error, Fault):
+            fault = _throttled(error) if isinstance(error, Crowded) else error
+            if not isinstance(fault, Fault):
                 LOG.exception("request=<%s> | the server failed", identifier)
-            response = fault_response(match.service if match else None, error, identifier)
+            response = fault_response(match.service if match else None, fault, identifier)
         self._count(match, response.status)
         await _send(response, send)
 
-    async def _read(self, scope: Scope, receive: Receive) -> Request:
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        if int(headers.get("content-length") or 0) > self._most_bytes:
+    async def _turn_away(self, scope: Scope, send: Send, identifier: str, crowded: Crowded) -> None:
+        match: Match | None = None
+        with suppress(Fault):
+            match = self._router.match(scope["method"], scope["raw_path"].decode("latin-1"))
+        response = fault_response(match.service if match else None, _throttled(crowded), identifier)
+        self._count(match, response.status)
+        await _send(response, send)
+
+    async def _read(self, scope: Scope, receive: Receive, place: Place) -> Request:
+        if _declared(scope) > self._most_bytes:
             raise self._too_large()
         parts: list[bytes] = []
         size, more = 0, True
@@ -89,12 +111,13 @@ class Door:
             size += len(parts[-1])
             if size > self._most_bytes:
                 raise self._too_large()
+            place.hold(len(parts[-1]))
             more = message.get("more_body", False)
         return Request(
             method=scope["method"],
             raw_path=scope["raw_path"].decode("latin-1"),
             raw_query=scope["query_string"].decode("latin-1"),
-            headers=headers,
+            headers={name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},
             body=parts[0] if len(parts) == 1 else b"".join(parts),
         )
 
@@ -125,6 +148,8 @@ class Door:
         gone = asyncio.ensure_future(receive())  # the request was read: all that comes is that the client is gone
         try:
             async for batch in stream.events:
+                if gone.done():
+                    continue  # the turn does not depend on its listener, and nobody needs the frames
                 frames = [event_frame(match.operation, name, member) for name, member in batch]
                 await _body(frames[0] if len(frames) == 1 else b"".join(frames), send)
         except Exception as error:
@@ -145,32 +170,44 @@ class Door:
         self._engine.metrics.count("outcrop_requests_total", operation=name, status=str(status))
 
 
-def application(build: Callable[[], Engine]) -> ASGIApp:
-    """The ASGI application of an engine, which is built when the server starts and closed when it stops."""
-    door: list[Door] = []
-    engines: list[Engine] = []
+def application(build: Callable[[], Engine], gate: Gate | None = None) -> ASGIApp:
+    """The ASGI application of an engine, which is built when the server starts and closed when it stops.
+
+    Shapes: the gate is the one that the server's connections know; without one, the settings' own limits apply.
+    """
+    inside: list[tuple[Engine, Gate, Door]] = []
 
     @asynccontextmanager
     async def lifespan(_app: Any) -> AsyncGenerator[None]:
         engine = build()
-        engines.append(engine)
-        door.append(Door(engine, load()))
+        keeper = gate or Gate(engine.config.server, engine.metrics)
+        inside.append((engine, keeper, Door(engine, load(), keeper)))
         yield
-        door.clear()
-        await engines.pop().close()
+        inside.clear()
+        await engine.close()
 
     async def aws(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await door[0](scope, receive, send)
+            await inside[0][2](scope, receive, send)
 
     async def healthz(_request: HttpRequest) -> PlainTextResponse:
-        return PlainTextResponse("ok\n")
+        draining = inside[0][1].is_draining
+        return PlainTextResponse("draining\n" if draining else "ok\n", status_code=503 if draining else 200)
 
     async def metrics(_request: HttpRequest) -> PlainTextResponse:
-        return PlainTextResponse(engines[0].metrics.text(), media_type="text/plain; version=0.0.4")
+        return PlainTextResponse(inside[0][0].metrics.text(), media_type="text/plain; version=0.0.4")
 
     own = [Route("/healthz", healthz), Route("/metrics", metrics)]
     return HttpRouter(own, redirect_slashes=False, default=aws, lifespan=lifespan)
+
+
+def _declared(scope: Scope) -> int:
+    """How long a request's body says to be, 0 where it does not say."""
+    return next((int(value) for name, value in scope["headers"] if name == b"content-length" and value.isdigit()), 0)
+
+
+def _throttled(crowded: Crowded) -> ThrottlingException:
+    return ThrottlingException(str(crowded), retry_after_s=crowded.retry_after_s)
 
 
 async def _send(response: Response, send: Send) -> None:

@@ -5,6 +5,9 @@
 
 `protocol.EitherHttp` hands connections over. h2 keeps the protocol's state; this module moves bytes,
 waits for windows, and keeps uvicorn's accounts. Trailers, pushes and priorities are not used.
+
+It says goodbye in two steps, so that no request is lost on its way: a GOAWAY that forbids nothing yet, with a PING;
+when that comes back, all that was sent before the peer knew is here, and a second GOAWAY names the last stream.
 """
 
 from __future__ import annotations
@@ -13,13 +16,12 @@ import asyncio
 from contextlib import suppress
 from typing import Any, Protocol, cast
 
-from h2.config import H2Configuration
-from h2.connection import ConnectionInputs, H2Connection, H2ConnectionStateMachine
 from h2.errors import ErrorCodes
 from h2.events import (
     ConnectionTerminated,
     DataReceived,
     Event,
+    PingAckReceived,
     RemoteSettingsChanged,
     RequestReceived,
     StreamEnded,
@@ -27,22 +29,20 @@ from h2.events import (
     WindowUpdated,
 )
 from h2.exceptions import ProtocolError
-from h2.settings import SettingCodes, Settings
 
+from outcrop.server.http2_connection import CONNECTION_WINDOW, RUNNING, ServerConnection
 from outcrop.server.http2_stream import Headers, Http2Stream, busy, request_scope
+from outcrop.server.limits import Countdown, Gate
 
-STREAMS = 100
-"""Requests that one connection may have open at once."""
-RUNNING = 2 * STREAMS
-"""Requests that may be worked on for one connection, with those that it has already given up."""
-STREAM_WINDOW = 1_048_576
-"""Bytes of a request body that may come before the application has read any."""
-CONNECTION_WINDOW = 4 * STREAM_WINDOW
-"""Bytes of all its request bodies that a connection may have waiting."""
 PIECE = 65_536
 """Bytes of an answer that are framed at a time, so that streams take turns."""
 MOST_UNSENT = 1_048_576
 """Bytes waiting to be sent beyond which a peer is not reading what it makes us answer."""
+ANY_STREAM = 2**31 - 1
+"""The last stream of a GOAWAY that still lets requests come (RFC 9113 6.8)."""
+_FAREWELL = b"farewell"
+_FAREWELL_S = 1.0
+"""Seconds for a peer to hear that we leave; a request that takes longer to come was sent in spite of it."""
 
 
 class Config(Protocol):
@@ -50,7 +50,6 @@ class Config(Protocol):
 
     loaded_app: Any
     limit_concurrency: int | None
-    timeout_keep_alive: int
 
 
 class ServerState(Protocol):
@@ -62,54 +61,28 @@ class ServerState(Protocol):
     default_headers: Headers
 
 
-class _StateMachine(H2ConnectionStateMachine):
-    """A GOAWAY ends nothing that is under way: it only says that no requests follow. h2 alone would end everything.
-
-    Node sends one as soon as AWS's SDK has the head of an event stream, and reads the stream afterwards.
-
-    Source: RFC 9113 6.8.
-    """
-
-    def process_input(self, input_: ConnectionInputs) -> list[Event]:
-        if input_ in (ConnectionInputs.RECV_GOAWAY, ConnectionInputs.SEND_GOAWAY):
-            return []
-        return super().process_input(input_)
-
-
-class _Connection(H2Connection):
-    """The server's side of a connection, with this server's settings."""
-
-    def __init__(self) -> None:
-        super().__init__(H2Configuration(client_side=False))
-        self.state_machine = _StateMachine()
-        self.local_settings = Settings(
-            client=False,
-            initial_values={
-                SettingCodes.MAX_CONCURRENT_STREAMS: STREAMS,
-                SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
-                SettingCodes.MAX_HEADER_LIST_SIZE: self.DEFAULT_MAX_HEADER_LIST_SIZE,
-            },
-        )
-
-    def clear_outbound_data_buffer(self) -> None:
-        """Keep what is to be sent: h2 would drop it at a GOAWAY."""
-
-
 class Http2Protocol(asyncio.Protocol):
     """One HTTP/2 connection of a uvicorn server."""
 
     def __init__(
-        self, config: Config, server_state: ServerState, app_state: dict[str, Any], loop: asyncio.AbstractEventLoop
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        loop: asyncio.AbstractEventLoop,
+        gate: Gate,
     ) -> None:
         """Stand ready for a connection whose first bytes are the preface."""
         self._config, self._server, self._app_state, self._loop = config, server_state, app_state, loop
-        self._h2 = _Connection()
+        self._gate = gate
+        self._h2 = ServerConnection()
         self._streams: dict[int, Http2Stream] = {}
         self._transport: asyncio.Transport
         self._about: dict[str, Any] = {}
         self._full = False
-        self._leaving = False
-        self._idle: asyncio.TimerHandle | None = None
+        self._parting = self._leaving = False  # goodbye is said, but what comes is answered; no more is answered
+        self._waiting = Countdown(loop)  # while idle, or until the peer has heard our goodbye
+        self._lingering = Countdown(loop)  # for the peer to take our last words
 
     # What the transport and uvicorn's server call -------------------------------------------------
 
@@ -121,7 +94,7 @@ class Http2Protocol(asyncio.Protocol):
         self._h2.initiate_connection()
         self._h2.increment_flow_control_window(CONNECTION_WINDOW - self._h2.inbound_flow_control_window)
         self.flush()
-        self._wait_for_requests()
+        self._waiting.start(self._gate.keep_alive_s, self.drain)
 
     def data_received(self, data: bytes) -> None:
         """Take in frames; what breaks the protocol ends the connection."""
@@ -141,7 +114,8 @@ class Http2Protocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the applications that nobody listens any more."""
         self._server.connections.discard(self)
-        self._stop_waiting()
+        self._waiting.stop()
+        self._lingering.stop()
         self._lose()
 
     def pause_writing(self) -> None:
@@ -153,16 +127,26 @@ class Http2Protocol(asyncio.Protocol):
         self._full = False
         self._stir()
 
+    def drain(self) -> None:
+        """Ask for no more requests; those that are on their way are answered still."""
+        if self._parting or self._leaving or self._transport.is_closing():
+            return
+        self._parting = True
+        self._h2.close_connection(last_stream_id=ANY_STREAM)
+        self._h2.ping(_FAREWELL)
+        self.flush()
+        self._waiting.start(_FAREWELL_S, self._leave)
+
     def shutdown(self) -> None:
         """Take no more requests; the connection ends with the last answer under way."""
-        self._leaving = True
-        if self._streams:
-            self._h2.close_connection(last_stream_id=self._h2.highest_inbound_stream_id)
-            self.flush()
-        else:
-            self._leave()
+        self.drain()
 
     # What a stream calls --------------------------------------------------------------------------
+
+    @property
+    def gate(self) -> Gate:
+        """The limits of the server."""
+        return self._gate
 
     @property
     def usual_headers(self) -> Headers:
@@ -204,6 +188,15 @@ class Http2Protocol(asyncio.Protocol):
         if data and not self._transport.is_closing():
             self._transport.write(data)
 
+    def cut(self, number: int) -> None:
+        """Give up on a stream whose peer takes nothing of its answer, or on the peer, if it takes nothing at all."""
+        self._gate.cut("http/2")
+        if self._full:
+            self._transport.abort()
+        else:
+            self.reset(number, ErrorCodes.CANCEL)
+            self.flush()
+
     def finished(self, number: int) -> None:
         """Forget a stream whose application has returned."""
         del self._streams[number]
@@ -212,9 +205,9 @@ class Http2Protocol(asyncio.Protocol):
         if self._streams or self._transport.is_closing():
             return
         if self._leaving:
-            self._leave()
-        else:
-            self._wait_for_requests()
+            self._close()
+        elif not self._parting:
+            self._waiting.start(self._gate.keep_alive_s, self.drain)
 
     # Ours -----------------------------------------------------------------------------------------
 
@@ -233,6 +226,8 @@ class Http2Protocol(asyncio.Protocol):
                 self._streams[number].lost()
             case WindowUpdated() | RemoteSettingsChanged():
                 self._stir()
+            case PingAckReceived(ping_data=data) if self._parting and data == _FAREWELL:
+                self._leave()
             case ConnectionTerminated():
                 self._leaving = True
             case _:
@@ -242,7 +237,8 @@ class Http2Protocol(asyncio.Protocol):
         if self._leaving or len(self._streams) >= RUNNING:
             self.reset(number, ErrorCodes.REFUSED_STREAM)
             return
-        self._stop_waiting()
+        if not self._parting:
+            self._waiting.stop()
         scope = {**request_scope(headers), **self._about, "state": self._app_state.copy()}
         stream = self._streams[number] = Http2Stream(self, number, scope)
         tasks, limit = self._server.tasks, self._config.limit_concurrency
@@ -260,21 +256,21 @@ class Http2Protocol(asyncio.Protocol):
             stream.lost()
 
     def _leave(self) -> None:
-        self._h2.close_connection()
-        self._close()
+        """The second step of a goodbye: nothing that comes now is answered."""
+        self._waiting.stop()
+        if not self._leaving:
+            self._leaving = True
+            self._h2.close_connection(last_stream_id=self._h2.highest_inbound_stream_id)
+            self.flush()
+        if not self._streams:
+            self._close()
 
     def _close(self) -> None:
         self._lose()
         self.flush()
         self._transport.close()
-
-    def _wait_for_requests(self) -> None:
-        self._idle = self._loop.call_later(self._config.timeout_keep_alive, self._leave)
-
-    def _stop_waiting(self) -> None:
-        if self._idle is not None:
-            self._idle.cancel()
-            self._idle = None
+        if not self._lingering and self._transport.get_write_buffer_size():
+            self._lingering.start(self._gate.slow_client_s, self._transport.abort)
 
 
 def _address(transport: asyncio.BaseTransport, name: str) -> tuple[str, int] | None:

@@ -14,6 +14,8 @@ from urllib.parse import unquote
 from h2.errors import ErrorCodes
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from outcrop.server.limits import Countdown, Gate
+
 LOG = logging.getLogger("outcrop.server")
 
 OF_CONNECTIONS = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
@@ -28,6 +30,11 @@ class Misplaced(Exception):
 
 class Connection(Protocol):
     """What a stream asks of its connection; streams go by their numbers."""
+
+    @property
+    def gate(self) -> Gate:
+        """The limits of the server."""
+        ...
 
     @property
     def usual_headers(self) -> Headers:
@@ -54,6 +61,10 @@ class Connection(Protocol):
         """End a stream at once."""
         ...
 
+    def cut(self, number: int) -> None:
+        """Give up on a stream whose peer takes nothing of its answer."""
+        ...
+
     def flush(self) -> None:
         """Write what is to be sent."""
         ...
@@ -74,6 +85,9 @@ class Http2Stream:
         self._ended = self._handed_over = False  # the request
         self._started = self._complete = self._lost = False  # the answer
         self._news = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        self._late = Countdown(loop)  # while the request is not whole
+        self._slow = Countdown(loop)  # while the peer takes nothing of the answer
 
     # What the connection calls --------------------------------------------------------------------
 
@@ -89,11 +103,14 @@ class Http2Stream:
     def body_ended(self) -> None:
         """The request is whole."""
         self._ended = True
+        self._late.stop()
         self._news.set()
 
     def lost(self) -> None:
         """Nobody reads the answer any more; the application hears of it and may work to its end."""
         self._lost = True
+        self._late.stop()
+        self._slow.stop()
         self._body.clear()
         self._settle()
         self._news.set()
@@ -104,6 +121,8 @@ class Http2Stream:
 
     async def run(self, app: ASGIApp) -> None:
         """Call the application and see that the stream is ended, however it went."""
+        if not self._ended:
+            self._late.start(self._connection.gate.request_s, self._too_late)
         try:
             await app(self._scope, self.receive, self.send)
         except Exception:
@@ -111,6 +130,8 @@ class Http2Stream:
             if not self._started:
                 await _failed(self._scope, self.receive, self.send)
         finally:
+            self._late.stop()
+            self._slow.stop()
             self._settle()
             if not self._lost:
                 self._release()
@@ -152,9 +173,12 @@ class Http2Stream:
         while sent < len(data) and not self._lost:
             room = self._connection.room(self._number)
             if room:
+                self._slow.stop()
                 part, sent = data[sent : sent + room], sent + room
                 self._connection.put(self._number, part, last=last and sent >= len(data))
             else:
+                if not self._slow:
+                    self._slow.start(self._connection.gate.slow_client_s, self._taken_by_nobody)
                 await self._look_again()
         if last and not data and not self._lost:
             self._connection.put(self._number, b"", last=True)
@@ -165,6 +189,16 @@ class Http2Stream:
     async def _look_again(self) -> None:
         self._news.clear()
         await self._news.wait()
+
+    def _too_late(self) -> None:
+        """The rest of the request did not come."""
+        self._connection.reset(self._number, ErrorCodes.CANCEL)
+        self._connection.flush()
+        self.lost()
+
+    def _taken_by_nobody(self) -> None:
+        self._connection.cut(self._number)
+        self.lost()
 
     def _settle(self) -> None:
         owed, self._owed = self._owed, 0

@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -27,7 +28,10 @@ from h2.events import (
 )
 from h2.settings import SettingCodes, Settings
 
+from outcrop.config import ServerSettings
+from outcrop.server.limits import Gate
 from outcrop.server.protocol import EitherHttp
+from outcrop.telemetry.metrics import Metrics
 
 
 @dataclass
@@ -248,12 +252,15 @@ async def _start(send: Any, *headers: tuple[str, str]) -> None:
 class Server:
     """uvicorn in a thread of its own."""
 
-    def __init__(self, **settings: Any) -> None:
-        self.app = Application()
+    def __init__(self, app: Any = None, limits: ServerSettings | None = None, **settings: Any) -> None:
+        self.app = app or Application()
+        self.metrics = Metrics()
+        self.gate = Gate(limits or ServerSettings(), self.metrics)
         listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         config = uvicorn.Config(
-            self.app, http=EitherHttp, lifespan="on", log_level="warning", access_log=False, server_header=False,
+            self.app, http=partial(EitherHttp, gate=self.gate), lifespan="on",
+            log_level="warning", access_log=False, server_header=False,
             timeout_graceful_shutdown=10, **settings,
         )  # fmt: skip
         self.uvicorn = uvicorn.Server(config)

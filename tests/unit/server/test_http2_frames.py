@@ -11,8 +11,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from outcrop.config import ServerSettings
 from outcrop.server.http2 import Http2Protocol
+from outcrop.server.limits import Gate
 from outcrop.server.protocol import PREFACE
+from outcrop.telemetry.metrics import Metrics
 
 HEADERS = bytes.fromhex("82 84 86 41 01 61")
 """GET / over http to the authority `a`, as HPACK writes it."""
@@ -74,8 +77,9 @@ class Connected:
 
     def __init__(self, app: Any, transport: Any) -> None:
         self.state = SimpleNamespace(total_requests=0, connections=set(), tasks=set(), default_headers=[])
-        config = SimpleNamespace(loaded_app=app, limit_concurrency=None, timeout_keep_alive=60)
-        self.protocol = Http2Protocol(config, self.state, {}, asyncio.get_running_loop())
+        config = SimpleNamespace(loaded_app=app, limit_concurrency=None)
+        gate = Gate(ServerSettings(), Metrics())
+        self.protocol = Http2Protocol(config, self.state, {}, asyncio.get_running_loop(), gate)
         self.transport = transport
         self.protocol.connection_made(transport)
 
