@@ -87,7 +87,7 @@ UNLIMITED = Budget()
 
 
 def budget_of(said: Mapping[str, Any]) -> Budget:
-    """The budget of a checked `budget` table.
+    """The budget of a `budget` table that was checked.
 
     Shapes: said has names of `outcrop.config.BudgetSettings`, their values of those types.
     """
@@ -202,7 +202,8 @@ def _reached(allowed: Allowance, used: Spent, per: str) -> str | None:
     if allowed.steps is not None and used.steps >= allowed.steps:
         return f"{_counted(allowed.steps, 'step')}{per}: {used.steps:,}"
     if allowed.milliseconds is not None and used.milliseconds >= allowed.milliseconds:
-        return f"{_seconds(allowed.milliseconds)} seconds{per}: {_seconds(used.milliseconds)}"
+        unit = "second" if allowed.milliseconds == 1000 else "seconds"
+        return f"{_seconds(allowed.milliseconds)} {unit}{per}: {_seconds(used.milliseconds)}"
     return None
 
 

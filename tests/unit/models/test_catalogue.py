@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 
 import pytest
 from fake_servers import plain
@@ -11,6 +12,7 @@ from outcrop.config import Binding, Config, ConfigMistake
 from outcrop.messages import text_of, user
 from outcrop.models.base import ConverseRequest, ModelAccessDenied, fold
 from outcrop.models.catalogue import Catalogue, model_names
+from outcrop.models.prices import Price
 from outcrop.models.providers.offline import OfflineModel
 from outcrop.models.providers.openai import OpenAIProvider
 from outcrop.models.providers.scripted import ScriptedModel
@@ -119,6 +121,53 @@ def test_openai_without_an_address_is_openais_own():
     models = catalogue(**{"*": {"provider": "openai", "api_key_env": "NOT_SET"}})
     models.check()
     assert str(models.resolve("x").provider._url) == "https://api.openai.com/v1/chat/completions"
+
+
+IN, OUT = "usd_per_million_input_tokens", "usd_per_million_output_tokens"
+
+
+@pytest.mark.parametrize("model_id", [HAIKU, f"eu.{HAIKU}", f"{ARN}::foundation-model/{HAIKU}"])
+def test_a_binding_says_what_its_model_costs(model_id):
+    models = catalogue(**{"anthropic.*": openai(**{IN: 0.25, OUT: 1})})
+    models.check()
+    assert models.price(model_id) == Price(Decimal("0.25"), Decimal("1.0"))
+    assert models.price(model_id).microusd(1000, 200) == 450
+    assert models.bound_by(model_id) == "anthropic.*"
+
+
+def test_a_binding_that_says_no_price_has_none():
+    models = catalogue(**{"anthropic.*": openai()})
+    assert models.price(HAIKU) is None
+    assert models.price("amazon.nova-lite-v1:0") is None, "nor has the built-in model"
+    assert models.bound_by("amazon.nova-lite-v1:0") == ""
+
+
+def test_a_price_makes_no_provider_of_its_own():
+    models = catalogue(**{"a": openai(**{IN: 1, OUT: 2}), "b": openai(), "c": {"provider": "offline", IN: 0, OUT: 0}})
+    models.check()
+    assert models.resolve("a") is models.resolve("b")
+    assert isinstance(models.resolve("c").provider, OfflineModel)
+    assert models.price("c") == Price(Decimal(0), Decimal(0))
+
+
+@pytest.mark.parametrize(
+    ("price", "told"),
+    [
+        ({IN: 1}, f"{IN} needs {OUT} beside it"),
+        ({OUT: 1}, f"{OUT} needs {IN} beside it"),
+        ({IN: -1, OUT: 1}, f"{IN} = -1 is no number of at least 0"),
+        ({IN: 1, OUT: "cheap"}, f"{OUT} = 'cheap' is no number of at least 0"),
+        ({IN: float("inf"), OUT: 1}, f"{IN} = inf is no number of at least 0"),
+        ({IN: 1, OUT: float("nan")}, f"{OUT} = nan is no number of at least 0"),
+    ],
+)
+def test_what_is_no_price_is_named_at_the_start(price, told):
+    models = catalogue(**{"*haiku*": openai(**price)})
+    with pytest.raises(ConfigMistake) as caught:
+        models.check()
+    assert str(caught.value) == f"[models] '*haiku*': {told}"
+    with pytest.raises(ConfigMistake):
+        models.price(HAIKU)
 
 
 async def test_a_bound_model_answers_with_retries_until_closed(openai_server, monkeypatch):
