@@ -50,6 +50,13 @@ class ServerSettings:
         "durability: `normal` survives a killed Outcrop, `full` also a power cut; `auto` is `normal` on SQLite and"
         " `full` on PostgreSQL",
     )
+    database_patience_s: float = _setting(
+        30.0, "seconds that a turn goes on trying to write its journal while the database is away", at_least=0
+    )
+    beat_s: float = _setting(0.5, "seconds between two signs of life of a process that carries turns", above=0)
+    lease_s: float = _setting(
+        5.0, "seconds without a sign of life after which others take a process's turns over", above=0
+    )
     region: str = _setting("us-east-1", "region of ARNs where a request names none")
     account_id: str = _setting("123456789012", "account of ARNs")
     max_body_bytes: int = _setting(50_000_000, "largest request body, in bytes", at_least=1)
@@ -78,6 +85,7 @@ class TurnSettings:
     max_seconds: float = _setting(
         900.0, "seconds per turn before it fails; waiting for the caller does not count", above=0
     )
+    most_at_once: int = _setting(1000, "turns under way in one process at most; more are refused with 429", at_least=1)
     preamble_hold_chars: int = _setting(
         120,
         "characters of a streamed reply held back while it may still turn out to be words before a tool call",

@@ -7,11 +7,17 @@ from typing import TypeVar
 
 from outcrop.clock import Clock, SystemClock
 from outcrop.config import Config
+from outcrop.ids import worker_id
 from outcrop.models.catalogue import Catalogue
-from outcrop.orchestration.definition import Definitions
+from outcrop.orchestration.definition import Definitions, Identity
+from outcrop.orchestration.metering import Meters
 from outcrop.orchestration.performer import Functions, Models, Performer
+from outcrop.orchestration.policy import Policy, policy_for
+from outcrop.orchestration.queueing import Queue
+from outcrop.orchestration.recovery import Recovery
 from outcrop.orchestration.turns import Turns
 from outcrop.sessions.journal import Journal
+from outcrop.sessions.leases import Leases
 from outcrop.sessions.state import Sessions
 from outcrop.storage.database import Database
 from outcrop.storage.documents import Documents
@@ -32,7 +38,10 @@ class Engine:
     database: Database
     documents: Documents
     sessions: Sessions
+    journal: Journal
     turns: Turns
+    queue: Queue
+    recovery: Recovery
     models: Models
     functions: Functions
     metrics: Metrics
@@ -59,14 +68,28 @@ class Engine:
         functions = functions or _checked(BoundFunctions(config.functions, config.root))
         database = open_database(config.server)
         metrics, sessions = Metrics(), Sessions(database)
-        performer = Performer(models, functions, clock, preamble_hold=config.turns.preamble_hold_chars)
+        journal = Journal(database, worker_id(), config.server.database_patience_s)
+        turns = Turns(
+            journal,
+            sessions,
+            Performer(models, functions, clock, preamble_hold=config.turns.preamble_hold_chars),
+            Meters(database, models, clock),
+            clock,
+            lambda who: _policy(config, who),
+            [metrics.observe],
+            config.turns.most_at_once,
+        )
+        leases = Leases(database, journal.holder, config.server.lease_s)
         return cls(
             config=config,
             clock=clock,
             database=database,
             documents=Documents(database),
             sessions=sessions,
-            turns=Turns(Journal(database), sessions, performer, clock, config.turns, [metrics.observe]),
+            journal=journal,
+            turns=turns,
+            queue=Queue(journal, sessions, turns, clock),
+            recovery=Recovery(leases, turns, config.server.beat_s),
             models=models,
             functions=functions,
             metrics=metrics,
@@ -79,12 +102,33 @@ class Engine:
         """
         return await bucket_object(self.config.buckets, self.config.root, bucket, key)
 
+    def policy_of(self, who: Identity) -> Policy:
+        """What [turns] and [agents] say of an agent."""
+        return _policy(self.config, who)
+
+    async def start(self) -> None:
+        """Take up what was interrupted, and go on doing so; called once, where the engine's event loop runs.
+
+        Errors: Unavailable.
+        """
+        await self.recovery.start()
+
+    async def stop_turns(self) -> None:
+        """Take up nothing more, and let the turns under way end within the grace period; the others are released."""
+        await self.recovery.stop()
+        await self.turns.close(self.config.server.stop_grace_s)
+
     async def close(self) -> None:
         """Let turns end, then stop functions, connections and the database."""
-        await self.turns.close(self.config.server.stop_grace_s)
+        await self.stop_turns()
+        await self.recovery.leave()
         await self.functions.close()
         await self.models.close()
         await self.database.close()
+
+
+def _policy(config: Config, who: Identity) -> Policy:
+    return policy_for(config.agents, config.turns, who.name, who.agent_id, who.alias_arn)
 
 
 def _checked(bindings: B) -> B:

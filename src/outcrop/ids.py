@@ -6,7 +6,10 @@ and nowhere else.
 
 from __future__ import annotations
 
+import hashlib
+import os
 import secrets
+import socket
 import string
 from typing import NewType
 
@@ -31,6 +34,11 @@ def request_id() -> str:
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{'89ab'[int(text[16], 16) & 3]}{text[17:20]}-{text[20:]}"
 
 
+def worker_id() -> str:
+    """A fresh id of a process that carries turns: its host, its process, and chance, for both come again."""
+    return f"{socket.gethostname()[:30]}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
 def turn_id(now: float) -> TurnId:
     """A fresh id of a turn: twelve hexadecimal digits of its time, then twenty of chance.
 
@@ -39,6 +47,12 @@ def turn_id(now: float) -> TurnId:
     Units: now in seconds since the epoch.
     """
     return TurnId(f"{int(now * 1000):012x}{secrets.token_hex(10)}")
+
+
+def invocation_id(turn: TurnId, ordinal: int) -> str:
+    """The UUID under which a turn hands control to its caller at a step: the same whoever tells it, and whenever."""
+    text = hashlib.sha256(f"{turn}/{ordinal}".encode()).hexdigest()
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-8{text[17:20]}-{text[20:32]}"
 
 
 def arn(region: str, account_id: str, resource: str) -> str:

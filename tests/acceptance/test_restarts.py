@@ -13,7 +13,7 @@ from agents import CHECK, World, functions_group
 from botocore.exceptions import ClientError, EventStreamError
 
 from outcrop.clock import StillClock
-from outcrop.config import Config, ServerSettings
+from outcrop.config import Config, ServerSettings, TurnSettings
 from outcrop.messages import text_of
 from outcrop.testing import LocalServer, RecordedFunctions, ScriptedModel, call
 
@@ -25,7 +25,9 @@ STOPPING = "The server is stopping. Retry the request on the same session."
 @pytest.fixture
 def serve(tmp_path: Path) -> Serve:
     settings = ServerSettings(data_dir=str(tmp_path), stop_grace_s=0.05)
-    return lambda model, functions: LocalServer(model, functions, config=Config(server=settings))
+    # A turn that was interrupted is taken up at once: what comes in meanwhile waits for it.
+    turns = TurnSettings(busy_session="enqueue")
+    return lambda model, functions: LocalServer(model, functions, config=Config(server=settings, turns=turns))
 
 
 class Interrupted:
@@ -80,17 +82,17 @@ def test_the_caller_is_told_and_the_same_words_go_on_where_the_turn_was(serve: S
     assert "not known whether this action took place" in told[1]
 
 
-def test_other_words_leave_the_turn_and_what_it_did_is_remembered(serve: Serve) -> None:
+def test_the_turn_ends_without_its_caller_and_other_words_come_after_it(serve: Serve) -> None:
     before = Interrupted(serve, functions_group(CHECK))
 
-    model, functions = ScriptedModel(["Hello."]), RecordedFunctions()
+    model, functions = ScriptedModel(["Both are there.", "Hello."]), RecordedFunctions()
     with serve(model, functions) as server:
         answer = World(server, model, functions).ask(before.ids, "Something else")
 
     assert answer.text == "Hello."
-    messages = model.requests[0].messages
+    messages = model.requests[1].messages
     assert [message["role"] for message in messages] == ["user", "assistant"] * 3 + ["user"]
-    assert "left unfinished" in text_of(messages[-2])
+    assert text_of(messages[-2]) == "Both are there."
 
 
 def test_an_interrupted_turn_outlives_the_sessions_idle_time(serve: Serve, tmp_path: Path) -> None:
@@ -117,13 +119,13 @@ def test_results_for_an_interrupted_turn_that_never_asked_are_refused(serve: Ser
         )
 
 
-def test_an_ended_session_lets_go_of_a_turn_that_was_interrupted(serve: Serve) -> None:
+def test_an_ended_session_forgets_a_turn_that_was_interrupted(serve: Serve) -> None:
     before = Interrupted(serve, functions_group(CHECK))
 
-    model, functions = ScriptedModel(["Hello."]), RecordedFunctions()
+    model, functions = ScriptedModel(["Both are there.", "Hello."]), RecordedFunctions()
     with serve(model, functions) as server:
         world = World(server, model, functions)
         world.ask(before.ids, endSession=True)
         world.ask(before.ids, "Check A and B")
 
-    assert [text_of(message) for message in model.requests[0].messages] == ["Check A and B"]
+    assert [text_of(message) for message in model.requests[1].messages] == ["Check A and B"]

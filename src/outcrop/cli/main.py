@@ -119,7 +119,7 @@ def _serve(config: Config) -> int:
                 cast("Connection", connection).drain()
             with suppress(TimeoutError):
                 await asyncio.wait_for(hurried.wait(), config.server.drain_s)
-            ending = asyncio.ensure_future(engine.turns.close(config.server.stop_grace_s))
+            ending = asyncio.ensure_future(engine.stop_turns())
             await super().shutdown(sockets)
             await ending
 

@@ -19,6 +19,9 @@ class Context:
     region: str
     account_id: str
     access_key: str = ""
+    retry_key: str = ""
+    """The SDK's own id of the call, the same in every attempt; "" where it sends none."""
+    attempt: int = 1
 
     @property
     def documents(self) -> Documents:

@@ -1,31 +1,42 @@
 """What InvokeAgent and InvokeInlineAgent share: a session, a turn on it, and the turn's events as stream members.
 
-open the session -> end it | resume the turn that waits | recover the one that died | begin a new one
+open the session -> end it | resume the turn that waits | join the one that answers this already | begin a new one
 events           -> ("trace" | "chunk" | "returnControl", member), or a fault that ends the stream
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from outcrop.errors import ConflictException, NotImplementedException, ValidationException
+from outcrop.errors import (
+    ConflictException,
+    DependencyFailedException,
+    InternalServerException,
+    NotImplementedException,
+    RoomError,
+    ThrottlingException,
+    ValidationException,
+)
 from outcrop.events import Answered, ControlReturned, Event, Failed, TextStreamed
-from outcrop.ids import SessionKey
+from outcrop.ids import SessionKey, TurnId
 from outcrop.operations.context import Context
 from outcrop.operations.registry import Batch, Stream
-from outcrop.orchestration.channel import Channel
 from outcrop.orchestration.definition import Definition
+from outcrop.orchestration.policy import Policy
 from outcrop.orchestration.return_control import ResultsMistaken
 from outcrop.orchestration.turn import Opening
-from outcrop.orchestration.turns import SessionBusy
-from outcrop.sessions.journal import OpenTurn
+from outcrop.orchestration.turns import JournalTooNew, Listener, TooManyTurns
+from outcrop.sessions.journal import Moved, OpenTurn
 from outcrop.sessions.state import Session
 from outcrop.telemetry.aws_trace import TraceReader
 
 TERMINATED = "Session is terminated as 'endSession' flag is set in request."
 _MOST_CHUNK_BYTES = 1_000_000
+_MOST_LOOKS = 8
+"""How often a call looks again at a session that changes under its hands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,38 +53,36 @@ class Invocation:
     key: SessionKey
     idle_ttl_s: int
 
+    @property
+    def policy(self) -> Policy:
+        """What the agent's owner wants of calls like this one."""
+        return self.context.engine.policy_of(self.definition.identity)
+
 
 async def converse(call: Invocation) -> Stream:
-    """The answer to one call, as a stream that a turn of its own feeds.
+    """The answer to one call, as a stream that a turn feeds.
 
-    Errors: ValidationException, ConflictException, NotImplementedException; nothing has happened then.
+    Errors: ValidationException, ConflictException, NotImplementedException, ThrottlingException; nothing has happened
+            then.
     """
     _check(call)
     head = {"contentType": "application/json", "sessionId": call.ask["sessionId"]}
     if call.ask.get("memoryId"):
         head["memoryId"] = call.ask["memoryId"]
-    turns = call.context.engine.turns
     try:
-        turns.claim(call.key)
-    except SessionBusy as error:
-        raise ConflictException(
-            f"Session {call.ask['sessionId']} has a request in progress. Retry when it has ended."
-        ) from error
-    try:
-        if call.ask.get("endSession"):
-            await call.context.engine.sessions.delete(call.key)
-            turns.release(call.key)
-            return Stream(head, _terminated())
-        channel = await _start(call)
-    except BaseException:
-        turns.release(call.key)
-        raise
+        listener = await _listener(call)
+    except SessionBusy as busy:
+        if call.policy.busy_session != "enqueue":
+            raise ConflictException(
+                f"Session {call.ask['sessionId']} has a request in progress. Retry when it has ended."
+            ) from busy
+        listener = Queued(call, busy.turn_id)
 
     def delivered() -> None:
-        if channel.is_over:
-            turns.heard(call.key, channel.turn_id)
+        if listener.is_over:
+            call.context.engine.turns.heard(call.key, listener.turn_id)
 
-    return Stream(head, _members(call, channel), delivered)
+    return Stream(head, _members(call, listener), delivered)
 
 
 def _check(call: Invocation) -> None:
@@ -89,40 +98,154 @@ def _check(call: Invocation) -> None:
         )
 
 
-async def _start(call: Invocation) -> Channel:
-    engine = call.context.engine
+# which turn answers ------------------------------------------------------------------------------
+
+
+class SessionBusy(RoomError):
+    """A turn of the session is under way that answers something else."""
+
+    def __init__(self, turn_id: TurnId) -> None:
+        """Name that turn."""
+        self.turn_id = turn_id
+        super().__init__(turn_id)
+
+
+class Terminated:
+    """The answer to a call that ended its session: no turn."""
+
+    turn_id = TurnId("")
+    is_over = False
+
+    async def batches(self) -> AsyncIterator[list[Event]]:
+        """One sentence."""
+        yield [TextStreamed(TERMINATED)]
+
+
+class Queued:
+    """A call that waits until the turn before it is over, in the order in which the calls came in to this process."""
+
+    def __init__(self, call: Invocation, turn_id: TurnId) -> None:
+        """Wait for that turn first."""
+        self.turn_id = turn_id
+        self.is_over = False
+        self._call = call
+
+    async def batches(self) -> AsyncIterator[list[Event]]:
+        """The events of the call's own turn, once it has begun."""
+        turns = self._call.context.engine.turns
+        listener: Listener | None = None
+        async with turns.line(self._call.key):
+            while listener is None:
+                await turns.ended(self.turn_id)
+                try:
+                    listener = await _listener(self._call)
+                except SessionBusy as busy:
+                    self.turn_id = busy.turn_id
+        self.turn_id = listener.turn_id
+        async for events in listener.batches():
+            yield events
+        self.is_over = listener.is_over
+
+
+async def _listener(call: Invocation) -> Listener:
+    """What answers a call: its own turn, or one that answers it already.
+
+    Errors: SessionBusy; the faults of `converse`.
+    """
+    try:
+        for _ in range(_MOST_LOOKS):
+            try:
+                return await _find_or_begin(call)
+            except Moved:
+                continue  # another call or another worker got there first: look again what there is
+    except TooManyTurns as error:
+        raise ThrottlingException("This server carries as many turns as it may. Retry later.") from error
+    except JournalTooNew as error:
+        raise InternalServerException(str(error)) from error
+    raise ConflictException(f"Session {call.ask['sessionId']} is changed by other requests. Retry later.")
+
+
+async def _find_or_begin(call: Invocation) -> Listener:
+    engine, ask = call.context.engine, call.ask
+    turns = engine.turns
+    again = await _retried(call)
+    if again is not None:
+        return again
     session, open_turn = await engine.sessions.open(call.key, call.idle_ttl_s, engine.clock.now())
     session = replace(session, idle_ttl_s=call.idle_ttl_s, seed=_seed(call.state) or session.seed)
-    streams = bool(call.ask.get("streamingConfigurations", {}).get("streamFinalResponse"))
+    if open_turn is not None and turns.was_heard(open_turn):
+        open_turn = None
+    if ask.get("endSession"):
+        if open_turn is not None and open_turn.state == "running":
+            await _not_now(call, open_turn)
+        await engine.sessions.delete(session)
+        return Terminated()
     if call.state.get("returnControlInvocationResults"):
-        return await _resume(call, session, open_turn, streams=streams)
-    if open_turn is not None and not engine.turns.was_heard(open_turn):
-        if open_turn.opening["input_text"] == call.ask["inputText"]:
-            return _once_more(call, session, open_turn, streams=streams)
-        if open_turn.ending is None:
-            session = await engine.turns.leave(session, open_turn)
-    return engine.turns.begin(session, call.definition, _opening(call, session, streams=streams))
+        return await _resume(call, session, open_turn)
+    if open_turn is not None:
+        if _asks_the_same(call, open_turn):
+            return await _once_more(call, open_turn)
+        if open_turn.state == "running":
+            await _not_now(call, open_turn)
+        if not open_turn.is_over:
+            session = await turns.leave(session, open_turn)
+    opening = _opening(call, session)
+    return await turns.begin(session, call.definition, opening, retry_key=call.context.retry_key)
 
 
-def _once_more(call: Invocation, session: Session, open_turn: OpenTurn, *, streams: bool) -> Channel:
+async def _retried(call: Invocation) -> Listener | None:
+    """The turn that answers this very call already, where the SDK sends it once more."""
+    context = call.context
+    if context.attempt <= 1 or not context.retry_key:
+        return None
+    turn_id = await context.engine.turns.retried(call.key, context.retry_key)
+    return None if turn_id is None else await _last_call(call, turn_id)
+
+
+async def _last_call(call: Invocation, turn_id: TurnId) -> Listener:
+    """The events of the last call of a turn, from its start."""
+    turns = call.context.engine.turns
+    found = await turns.retold(turn_id)
+    if found is None:
+        raise Moved(turn_id)
+    return turns.follow(turn_id, len(found[1].calls) - 1)
+
+
+def _asks_the_same(call: Invocation, open_turn: OpenTurn) -> bool:
+    """Whether a turn answers this call: the same words, unless it has gone on since with results for the caller."""
+    if call.context.retry_key and call.context.retry_key == open_turn.retry_key:
+        return True
+    was_resumed = open_turn.state == "running" and open_turn.invocation_id
+    return open_turn.opening["input_text"] == call.ask["inputText"] and not was_resumed
+
+
+async def _once_more(call: Invocation, open_turn: OpenTurn) -> Listener:
     """A turn whose caller asks for it again: the same words, or the same results, and it is not known to have heard."""
-    turns = call.context.engine.turns
-    match open_turn.state:
-        case "running":
-            return turns.recover(session, open_turn, stream_answer=streams)
-        case "awaiting":
-            return turns.ask_again(session, open_turn)
-        case _:
-            return turns.tell_again(session, open_turn)
+    if open_turn.state == "paused":
+        channel = await call.context.engine.turns.let_go_on(open_turn.id)
+        if channel is None:
+            raise Moved(open_turn.id)
+        return channel
+    return await _last_call(call, open_turn.id)
 
 
-async def _resume(call: Invocation, session: Session, open_turn: OpenTurn | None, *, streams: bool) -> Channel:
+async def _not_now(call: Invocation, open_turn: OpenTurn) -> None:
+    """What becomes of a call while another turn of its session runs.
+
+    Errors: SessionBusy where it may not interrupt it; Moved once it has.
+    """
     turns = call.context.engine.turns
+    if call.policy.busy_session != "interrupt":
+        raise SessionBusy(open_turn.id)
+    await turns.stop(open_turn.id, "interrupt")
+    await turns.settled(open_turn.id)
+    raise Moved(open_turn.id)
+
+
+async def _resume(call: Invocation, session: Session, open_turn: OpenTurn | None) -> Listener:
     given = call.state.get("invocationId", "")
     if not given:
         raise ValidationException("sessionState.invocationId is required with returnControlInvocationResults.")
-    if open_turn is not None and turns.was_heard(open_turn):
-        open_turn = None
     if open_turn is None or open_turn.invocation_id != given:
         raise ValidationException(
             f"sessionState.invocationId: '{given}' is not pending; no invocation is pending in this session."
@@ -130,20 +253,25 @@ async def _resume(call: Invocation, session: Session, open_turn: OpenTurn | None
             else f"sessionState.invocationId: '{given}' is not the pending invocation of this session."
         )
     if open_turn.state != "awaiting":
-        return _once_more(call, session, open_turn, streams=streams)
+        return await _once_more(call, open_turn)
     try:
-        return await turns.resume(
+        return await call.context.engine.turns.resume(
             session,
             open_turn,
             call.state["returnControlInvocationResults"],
             call.state.get("sessionAttributes"),
-            stream_answer=streams,
+            stream_answer=_streams(call),
+            retry_key=call.context.retry_key,
         )
     except ResultsMistaken as error:
         raise ValidationException(str(error)) from error
 
 
-def _opening(call: Invocation, session: Session, *, streams: bool) -> Opening:
+def _streams(call: Invocation) -> bool:
+    return bool(call.ask.get("streamingConfigurations", {}).get("streamFinalResponse"))
+
+
+def _opening(call: Invocation, session: Session) -> Opening:
     prompt = call.ask.get("promptCreationConfigurations", {})
     return Opening(
         input_text=call.ask["inputText"],
@@ -152,7 +280,7 @@ def _opening(call: Invocation, session: Session, *, streams: bool) -> Opening:
         prompt_session_attributes=call.state.get("promptSessionAttributes", {}),
         previous_turns=prompt.get("previousConversationTurnsToInclude"),
         exclude_thinking=bool(prompt.get("excludePreviousThinkingSteps")),
-        stream_answer=streams,
+        stream_answer=_streams(call),
     )
 
 
@@ -163,13 +291,9 @@ def _seed(state: Mapping[str, Any]) -> list[Any]:
 # events out --------------------------------------------------------------------------------------
 
 
-async def _terminated() -> AsyncIterator[Batch]:
-    yield [("chunk", {"bytes": TERMINATED.encode()})]
-
-
-async def _members(call: Invocation, channel: Channel) -> AsyncIterator[Batch]:
+async def _members(call: Invocation, listener: Listener) -> AsyncIterator[Batch]:
     reader = TraceReader(_envelope(call), call.context.request_id) if call.ask.get("enableTrace") else None
-    async for events in channel.batches():
+    async for events in _until_the_deadline(call, listener):
         batch: Batch = []
         for event in events:
             if reader is not None:
@@ -181,6 +305,35 @@ async def _members(call: Invocation, channel: Channel) -> AsyncIterator[Batch]:
                 raise event.fault
         if batch:
             yield batch
+
+
+async def _until_the_deadline(call: Invocation, listener: Listener) -> AsyncIterator[list[Event]]:
+    """A turn's events for as long as one call may last; the turn goes on after it, or stops, as the policy says.
+
+    Errors: DependencyFailedException naming the turn.
+    """
+    seconds, batches = call.policy.call_deadline_s, listener.batches()
+    until = asyncio.get_running_loop().time() + seconds if seconds else None
+    while True:
+        try:
+            async with asyncio.timeout_at(until):
+                events = await anext(batches, None)
+        except TimeoutError:
+            stops = call.policy.at_call_deadline == "stop"
+            if stops:
+                await call.context.engine.turns.stop(listener.turn_id, "deadline")
+            raise _late(listener.turn_id, seconds, stops=stops) from None
+        if events is None:
+            return
+        yield events
+
+
+def _late(turn_id: TurnId, seconds: float, *, stops: bool) -> DependencyFailedException:
+    what = "It was stopped" if stops else "It goes on; retry the request to join it"
+    return DependencyFailedException(
+        f"Turn {turn_id} did not end within the {seconds:g} seconds of one call. {what}.",
+        resourceName=f"turn/{turn_id}",
+    )
 
 
 def _told(event: Event) -> Batch:

@@ -1,32 +1,35 @@
 """Events from a turn to whoever listens, in batches: what was ready together travels together.
 
-The turn never waits for its listener, and a listener that goes away changes nothing for it.
+The turn never waits for a listener, and one that goes away changes nothing for it. Whoever
+joins late hears everything from the start of the call: the events are kept, by reference,
+until the last of the turn's task and its listeners lets go of the channel.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from outcrop.events import Event
 from outcrop.ids import TurnId
 
 
 class Channel:
-    """One turn's events, for one listener. `is_over` once the turn has ended and not only stopped or waits."""
+    """One call's events, for any number of listeners. `is_over` once the turn has ended, not only stopped or waits."""
 
-    __slots__ = ("_closed", "_ready", "_waiter", "is_over", "turn_id")
+    __slots__ = ("_closed", "_told", "_waiters", "is_over", "turn_id")
 
-    def __init__(self, turn_id: TurnId) -> None:
+    def __init__(self, turn_id: TurnId, told: Sequence[Event] = ()) -> None:
+        """Start with what was told before, where the turn goes on from its journal."""
         self.turn_id = turn_id
         self.is_over = False
-        self._ready: list[Event] = []
-        self._waiter: asyncio.Future[None] | None = None
+        self._told = list(told)
+        self._waiters: list[asyncio.Future[None]] = []
         self._closed = False
 
     def emit(self, event: Event) -> None:
         """Hand one event over."""
-        self._ready.append(event)
+        self._told.append(event)
         self._wake()
 
     def close(self) -> None:
@@ -35,17 +38,22 @@ class Channel:
         self._wake()
 
     async def batches(self) -> AsyncIterator[list[Event]]:
-        """The events as they come, all that are ready at a time; ends when the turn does."""
+        """The events from the first on, all that are ready at a time; ends when the call does."""
+        heard = 0
         while True:
-            if self._ready:
-                batch, self._ready = self._ready, []
+            if heard < len(self._told):
+                batch = self._told[heard:]
+                heard += len(batch)
                 yield batch
             elif self._closed:
                 return
             else:
-                self._waiter = asyncio.get_running_loop().create_future()
-                await self._waiter
+                waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                self._waiters.append(waiter)
+                await waiter
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)

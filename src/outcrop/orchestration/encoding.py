@@ -6,7 +6,7 @@ are (the journal writes dataclasses as JSON objects) and come back by their fiel
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -28,11 +28,16 @@ from outcrop.orchestration.turn import (
 )
 from outcrop.sessions.journal import Conclusion, Entry, Intent
 
-_OWED = ("return_control", "confirm", "confirm_and_return")
+OWED = ("return_control", "confirm", "confirm_and_return")
 
 UNCERTAIN = (
     "It is not known whether this action took place: the engine stopped while it was under way. "
     "Do not repeat it; tell the user that its outcome must be checked."
+)
+
+UNCERTAIN_FAILED = (
+    "It is not known whether an action of this turn took place: the engine stopped while it was under way. "
+    "Check its outcome before you ask for it again."
 )
 
 
@@ -42,7 +47,7 @@ def intents(step: Step, ordinal: int) -> list[Intent]:
         return [Intent(ordinal, 0, "CallModel", step)]
     assert isinstance(step, CallTools), "only steps that are performed are intended"
     return [
-        Intent(ordinal, branch, "CallTools", call, "awaiting" if call.disposition in _OWED else "intended")
+        Intent(ordinal, branch, "CallTools", call, "awaiting" if call.disposition in OWED else "intended")
         for branch, call in enumerate(step.calls)
     ]
 
@@ -72,25 +77,47 @@ def replay(turn: Turn, entries: Sequence[Entry]) -> Unfinished | None:
 
     Shapes: entries in order -> the step left open, or None where the next one is still to be decided.
     """
-    for _, rows in groupby(entries, key=lambda entry: entry.ordinal):
-        branches = list(rows)
-        step = _step(branches, turn.iteration)
-        if any(row.outcome is None for row in branches):
-            return Unfinished(step, {row.branch: _result(row) for row in branches if row.outcome is not None})
-        turn.apply(step, _outcome(branches))
+    for page in pages(turn, entries):
+        if page.outcome is None:
+            return Unfinished(page.step, page.known)
+        turn.apply(page.step, page.outcome)
     return None
 
 
-def uncertain(step: CallTools, known: dict[int, CallResult], now: float) -> dict[int, CallResult]:
-    """The results of calls that were under way when the engine died: it is not known whether they happened.
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One step of a journal. outcome is None where it has no whole one; known maps a branch to its result."""
+
+    step: Step
+    outcome: Outcome | None
+    known: dict[int, CallResult]
+    rows: Sequence[Entry]
+
+
+def pages(turn: Turn, entries: Sequence[Entry]) -> Iterator[Page]:
+    """The steps of a journal in order. Whoever reads them applies each to the turn before asking for the next."""
+    for _, group in groupby(entries, key=lambda entry: entry.ordinal):
+        rows = list(group)
+        is_whole = all(row.outcome is not None for row in rows)
+        known = {row.branch: _result(row) for row in rows if row.kind == "CallTools" and row.outcome is not None}
+        yield Page(_step(rows, turn.iteration), _outcome(rows) if is_whole else None, known, rows)
+
+
+def interrupted(step: CallTools, known: Mapping[int, CallResult]) -> list[int]:
+    """The branches that were under way, or may have been, when whoever carried the turn was gone.
 
     Shapes: only calls that the engine carries out; what the caller owes is not among them.
     """
-    return {
-        branch: CallResult("uncertain", UNCERTAIN, now, now)
-        for branch, call in enumerate(step.calls)
-        if branch not in known and call.disposition == "execute"
-    }
+    return [branch for branch, call in enumerate(step.calls) if branch not in known and call.disposition == "execute"]
+
+
+def uncertain(branches: Iterable[int], now: float, *, fails: bool = False) -> dict[int, CallResult]:
+    """The results of calls of which it is not known whether they took place.
+
+    Shapes: `fails` makes the turn fail by them, instead of going on with a model that knows.
+    """
+    fault, reason = ("DependencyFailedException", UNCERTAIN_FAILED) if fails else ("", "")
+    return {branch: CallResult("uncertain", UNCERTAIN, now, now, fault=fault, reason=reason) for branch in branches}
 
 
 def encode_ending(step: Finish | Fail) -> dict[str, Any]:

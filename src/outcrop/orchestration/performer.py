@@ -10,12 +10,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from outcrop.clock import Clock
 from outcrop.config import ConfigMistake
-from outcrop.events import ActionReturned, Event, ModelAnswered, ModelCalled, TextStreamed
-from outcrop.messages import reasoning_of, text_of, tool_uses
+from outcrop.events import Event, TextStreamed
 from outcrop.models.base import (
     ConverseRequest,
     Folder,
@@ -23,7 +22,9 @@ from outcrop.models.base import (
     ModelProvider,
     Reply,
 )
+from outcrop.models.prices import Price
 from outcrop.orchestration.outcomes import call_result, model_failed, tool_failed
+from outcrop.orchestration.telling import answered, called, caller_of, request_of, returned, unreadable
 from outcrop.orchestration.turn import (
     CallModel,
     CallResult,
@@ -35,19 +36,11 @@ from outcrop.orchestration.turn import (
     Step,
     ToolsReturned,
     Turn,
-    mend,
 )
 from outcrop.plugins import UnknownPlugin
-from outcrop.prompts.library import TemplateMistake, orchestration_system, overridden_system
-from outcrop.prompts.parsers import AnswerStream, split
-from outcrop.tools.base import (
-    Caller,
-    Executor,
-    IdempotencyKey,
-    ToolCall,
-    ToolError,
-)
-from outcrop.tools.lambda_event import trace_input
+from outcrop.prompts.library import TemplateMistake
+from outcrop.prompts.parsers import AnswerStream
+from outcrop.tools.base import Executor, IdempotencyKey, ToolCall, ToolError, ToolTimedOut
 
 T = TypeVar("T")
 Emit = Callable[[Event], None]
@@ -55,18 +48,20 @@ Settle = Callable[[int, CallResult], Awaitable[None]]
 
 LOG = logging.getLogger("outcrop.turns")
 
-_KINDS: Mapping[str, Literal["reprompt", "failure"]] = {
-    "reprompt": "reprompt",
-    "rejected": "reprompt",
-    "failure": "failure",
-}
-
 
 class Models(Protocol):
     """Who answers for a model id."""
 
     def resolve(self, model_id: str) -> ModelProvider:
         """The provider bound to a model id."""
+        ...
+
+    def price(self, model_id: str) -> Price | None:
+        """What the model costs, none where nobody says."""
+        ...
+
+    def bound_by(self, model_id: str) -> str:
+        """The glob of the binding that answers for the model, empty where none does."""
         ...
 
     async def close(self) -> None:
@@ -79,6 +74,10 @@ class Functions(Protocol):
 
     def executor_for(self, lambda_arn: str) -> Executor:
         """The executor bound to a function."""
+        ...
+
+    def honours_keys(self, lambda_arn: str) -> bool:
+        """Whether a call that is repeated with its idempotency key takes effect once."""
         ...
 
     async def close(self) -> None:
@@ -124,34 +123,30 @@ class Performer:
             case _:
                 raise AssertionError(f"{step} is not performed")
 
+    def may_repeat(self, call: PlannedCall, turn: Turn) -> bool:
+        """Whether an action that may have been done can be done again: its function takes one key for one effect."""
+        tool = turn.definition.toolbox.find(call.name)
+        return tool is not None and self._functions.honours_keys(tool.lambda_arn)
+
     # models -----------------------------------------------------------------------------------
 
     async def _call_model(self, step: CallModel, turn: Turn, emit: Emit) -> ModelReplied | ModelFailed:
         model_id = turn.definition.foundation_model
         started = self._clock.now()
         try:
-            request = _request(turn)
-            emit(_called(step, turn, request, started))
-            reply = await self._stream(request, turn, emit)
-        except (ModelError, TemplateMistake, ConfigMistake, UnknownPlugin, ImportError) as error:
+            request = request_of(turn)
+            emit(called(step, turn, request, started))
+            async with asyncio.timeout(turn.step_seconds):
+                reply = await self._stream(request, turn, emit)
+        except (ModelError, TemplateMistake, ConfigMistake, UnknownPlugin, ImportError, TimeoutError) as error:
             LOG.warning("turn=<%s> model=<%s> | model call failed: %s", turn.id, model_id, error)
             failed = model_failed(error, model_id)
             if not failed.fault:
-                emit(_unreadable(step, failed, started, self._clock.now()))
+                emit(unreadable(step, failed, started, self._clock.now()))
             return failed
-        emit(
-            ModelAnswered(
-                iteration=step.iteration,
-                started_at=started,
-                at=self._clock.now(),
-                model_id=model_id,
-                message=reply.message,
-                stop_reason=reply.stop_reason,
-                usage=reply.usage,
-                rationale=_rationale(reply),
-            )
-        )
-        return ModelReplied(reply.message, reply.stop_reason, reply.usage, model_id)
+        replied = ModelReplied(reply.message, reply.stop_reason, reply.usage, model_id)
+        emit(answered(step, replied, started, self._clock.now()))
+        return replied
 
     async def _stream(self, request: ConverseRequest, turn: Turn, emit: Emit) -> Reply:
         """Fold the reply up; where the caller wants the answer streamed, let it out as it comes."""
@@ -197,7 +192,7 @@ class Performer:
         }
         for branch, call in enumerate(step.calls):
             if branch in results and branch not in known:
-                emit(_returned(step.iteration, call, results[branch], turn))
+                emit(returned(step.iteration, call, results[branch], turn))
         if len(results) < len(step.calls):
             return Owed(step, results)
         return ToolsReturned(tuple(results[branch] for branch in range(len(step.calls))))
@@ -213,7 +208,12 @@ class Performer:
         assert tool is not None, "a planned call has a tool"
         try:
             executor = self._functions.executor_for(tool.lambda_arn)
-            done = await executor.execute(ToolCall(tool, call.input, caller_of(turn)), IdempotencyKey(key))
+            async with asyncio.timeout(turn.step_seconds):
+                done = await executor.execute(ToolCall(tool, call.input, caller_of(turn)), IdempotencyKey(key))
+        except TimeoutError:
+            late = ToolTimedOut(f"the action did not end within {turn.step_seconds:g} seconds")
+            LOG.warning("turn=<%s> tool=<%s> | action failed: %s", turn.id, call.name, late)
+            return tool_failed(late, tool, started, self._clock.now())
         except (ToolError, ConfigMistake, UnknownPlugin) as error:
             detail = error.detail if isinstance(error, ToolError) else ""
             LOG.warning("turn=<%s> tool=<%s> | action failed: %s %s", turn.id, call.name, error, detail)
@@ -230,91 +230,3 @@ async def _side_by_side(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def caller_of(turn: Turn) -> Caller:
-    """Who asks, as an action-group Lambda is told."""
-    who = turn.definition.identity
-    return Caller(
-        agent={"name": who.name, "id": who.agent_id, "alias": who.alias_id, "version": who.version},
-        session_id=turn.opening.session_id,
-        input_text=turn.opening.input_text,
-        session_attributes=turn.session_attributes,
-        prompt_session_attributes=turn.prompt_session_attributes,
-    )
-
-
-def _request(turn: Turn) -> ConverseRequest:
-    definition = turn.definition
-    tools = definition.toolbox.specs
-    if definition.template:
-        attributes = turn.prompt_session_attributes
-        values = {
-            "instruction": definition.instruction,
-            "question": turn.opening.input_text,
-            "prompt_session_attributes": "\n".join(f"{name}: {value}" for name, value in attributes.items()),
-        }
-        system = overridden_system(definition.template, values)
-    else:
-        system = orchestration_system(
-            definition.instruction, has_tools=bool(tools), may_ask=definition.toolbox.may_ask_user
-        )
-    return ConverseRequest(
-        model_id=definition.foundation_model,
-        messages=turn.conversation(),
-        system=system,
-        tools=tools,
-        inference=definition.inference,
-        additional=definition.additional_fields,
-    )
-
-
-def _called(step: CallModel, turn: Turn, request: ConverseRequest, at: float) -> ModelCalled:
-    definition = turn.definition
-    return ModelCalled(
-        iteration=step.iteration,
-        at=at,
-        model_id=request.model_id,
-        system=request.system,
-        messages=request.messages,
-        inference=definition.shown_inference,
-        shows_inference=definition.overrides_inference or not definition.identity.is_inline,
-    )
-
-
-def _rationale(reply: Reply) -> str:
-    """What the model said before acting or answering."""
-    text = text_of(reply.message)
-    spoken = split(text)
-    acting = spoken.answer if tool_uses(reply.message) else ""
-    return spoken.thinking or reasoning_of(reply.message).strip() or acting
-
-
-def _unreadable(step: CallModel, failed: ModelFailed, started: float, at: float) -> ActionReturned:
-    return ActionReturned(
-        iteration=step.iteration,
-        started_at=started,
-        at=at,
-        tool="",
-        call=None,
-        text=mend(failed.reason),
-        kind="reprompt",
-        source="PARSER",
-    )
-
-
-def _returned(iteration: int, call: PlannedCall, result: CallResult, turn: Turn) -> ActionReturned:
-    tool = turn.definition.toolbox.find(call.name)
-    shown: dict[str, Any] | None = None
-    if tool is not None and call.disposition == "execute":
-        shown = trace_input(ToolCall(tool, call.input, caller_of(turn)))
-    return ActionReturned(
-        iteration=iteration,
-        started_at=result.started_at,
-        at=result.at,
-        tool=call.name,
-        call=shown,
-        text=result.text,
-        kind=_KINDS.get(result.state, "result"),
-        source="PARSER" if result.state == "rejected" else "ACTION_GROUP",
-    )

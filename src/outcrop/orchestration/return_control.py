@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from outcrop.clock import Clock
 from outcrop.errors import RoomError
 from outcrop.events import ControlReturned
 from outcrop.orchestration.outcomes import call_result
-from outcrop.orchestration.performer import Owed, caller_of
+from outcrop.orchestration.performer import Owed
+from outcrop.orchestration.telling import caller_of
 from outcrop.orchestration.turn import CallResult, CallTools, PlannedCall, Turn
 from outcrop.tools.base import ToolAnsweredBadly, ToolCall
 from outcrop.tools.lambda_event import (
@@ -43,7 +43,7 @@ class Brought:
     confirmed: Sequence[int]
 
 
-def asked(turn: Turn, owed: Owed, invocation_id: str, clock: Clock) -> ControlReturned:
+def asked(turn: Turn, owed: Owed, invocation_id: str, at: float) -> ControlReturned:
     """The event that hands the owed calls to the caller, in the model's order."""
     inputs: list[Mapping[str, Any]] = []
     calls: list[Mapping[str, Any]] = []
@@ -53,7 +53,7 @@ def asked(turn: Turn, owed: Owed, invocation_id: str, clock: Clock) -> ControlRe
         call = _tool_call(turn, planned)
         inputs.append(invocation_input(call))
         calls.append(trace_input(call, invocation_id))
-    return ControlReturned(owed.step.iteration, clock.now(), invocation_id, inputs, calls)
+    return ControlReturned(owed.step.iteration, at, invocation_id, inputs, calls)
 
 
 def brought(
@@ -83,7 +83,8 @@ def brought(
         missing = ", ".join(step.calls[branch].name for branch in open_branches)
         raise ResultsMistaken(f"sessionState.returnControlInvocationResults lacks a result for: {missing}")
     calls = [
-        replace(call, disposition="execute") if branch in confirmed else call for branch, call in enumerate(step.calls)
+        replace(call, disposition="execute", agreed=True) if branch in confirmed else call
+        for branch, call in enumerate(step.calls)
     ]
     return Brought(replace(step, calls=tuple(calls)), results, confirmed)
 

@@ -3,8 +3,8 @@
     next(turn) --step--> journal.advance(outcomes so far, intents) --> perform --outcome--> apply --> next(turn)
 
 The outcome of one step and the intent of the next are one commit. The loop ends with a
-Finish or a Fail, or stops at actions that the caller owes; whoever called it writes that
-down together with the session.
+Finish or a Fail, or stops at a Pause or at actions that the caller owes; whoever called it
+writes that down together with the session.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from outcrop.clock import Clock
 from outcrop.orchestration.encoding import conclusion, conclusions, intents
 from outcrop.orchestration.performer import Emit, Owed, Performer
 from outcrop.orchestration.strategy import Strategy
-from outcrop.orchestration.turn import CallResult, Fail, Finish, Step, Turn
-from outcrop.sessions.journal import Also, Conclusion, Journal
+from outcrop.orchestration.turn import CallResult, Fail, Finish, Pause, Step, Turn
+from outcrop.sessions.journal import Conclusion, Pages
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +49,27 @@ class Awaiting:
     unwritten: Sequence[Conclusion]
 
 
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """The turn stops where it is; `unwritten` are outcomes that belong into the commit that says so."""
+
+    step: Pause
+    unwritten: Sequence[Conclusion]
+
+
 async def run(
     turn: Turn,
     strategy: Strategy,
     performer: Performer,
-    journal: Journal,
+    pages: Pages,
     clock: Clock,
     emit: Emit,
     *,
     pending: Pending | None = None,
-    opening: Also | None = None,
-) -> Ended | Awaiting:
-    """A turn from where it is to where it ends or waits.
+) -> Ended | Awaiting | Paused:
+    """A turn from where it is to where it ends, waits or pauses.
 
-    Shapes: `pending` is the step to go on with; `opening` is written in the first commit.
+    Shapes: `pending` is the step to go on with; its intent is in the journal.
     Errors: what the journal raises; failures of models and tools are outcomes, not errors.
     """
     unwritten: list[Conclusion] = []
@@ -70,23 +77,25 @@ async def run(
     while True:
         if pending is not None:
             step, known = pending.step, {**pending.known, **pending.fresh}
-            # Before anything else: a row without an outcome would end every later replay at this step.
             found = [conclusion(turn.ordinal, branch, result) for branch, result in pending.fresh.items()]
-            await journal.advance(turn.id, found, [], clock.now(), opening)
-            opening = pending = None
+            if found:
+                # Before anything else: a row without an outcome would end every later replay at this step.
+                await pages.advance(found, [], clock.now())
+            pending = None
         else:
             step = await strategy.next(turn)
             known = {}
+            if isinstance(step, Pause):
+                return Paused(step, unwritten)
             if isinstance(step, (Finish, Fail)):
                 return Ended(step, unwritten)
-            await journal.advance(turn.id, unwritten, intents(step, turn.ordinal), clock.now(), opening)
-            opening = None
+            await pages.advance(unwritten, intents(step, turn.ordinal), clock.now())
         written = set(known)
 
         async def settle(
             branch: int, result: CallResult, ordinal: int = turn.ordinal, written: set[int] = written
         ) -> None:
-            await journal.advance(turn.id, [conclusion(ordinal, branch, result)], [], clock.now())
+            await pages.advance([conclusion(ordinal, branch, result)], [], clock.now())
             written.add(branch)
 
         outcome = await performer.perform(step, turn, emit, settle, known)

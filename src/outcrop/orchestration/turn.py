@@ -3,6 +3,7 @@
     CallModel  ->  ModelReplied | ModelFailed
     CallTools  ->  ToolsReturned
     Finish, Fail                                end the turn
+    Pause                                       stops it where it is
 
 A step is journalled before it is done and its outcome after; both are plain frozen values
 that survive a round trip through JSON, so a turn can be rebuilt from its journal alone.
@@ -40,7 +41,7 @@ class PlannedCall:
 
     Shapes: disposition is execute (the engine does it), return_control (the caller does it), confirm
             (the engine does it once the user agrees), confirm_and_return (both owed by the caller), or
-            reject (the model is told `problem`).
+            reject (the model is told `problem`). `agreed` says that the user was asked for it and agreed.
     """
 
     tool_use_id: str
@@ -48,6 +49,7 @@ class PlannedCall:
     input: Mapping[str, Any]
     disposition: Disposition
     problem: str = ""
+    agreed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,18 @@ class Fail:
     canned: str = ""
 
 
-Step = CallModel | CallTools | Finish | Fail
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """The turn stops where it is until somebody lets it go on.
+
+    Shapes: reason is a name such as BUDGET_EXCEEDED; detail is a sentence with figures.
+    """
+
+    reason: str
+    detail: str
+
+
+Step = CallModel | CallTools | Finish | Fail | Pause
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +118,8 @@ class ModelFailed:
 class CallResult:
     """What came of one planned call.
 
-    Shapes: text is what the model is told; fault and reason are set where state is failure, as the caller is told.
+    Shapes: text is what the model is told; where fault is set the turn fails with it, and with reason, as the
+            caller is told.
     """
 
     state: ResultState
@@ -157,6 +171,8 @@ class Turn:
     opening: Opening
     history: Sequence[Message]
     started_at: float
+    step_seconds: float | None = None
+    """How long one model call or one action may take; None where nothing limits it."""
     messages: list[Message] = field(default_factory=list[Message])
     session_attributes: Mapping[str, str] = field(default_factory=dict[str, str])
     prompt_session_attributes: Mapping[str, str] = field(default_factory=dict[str, str])

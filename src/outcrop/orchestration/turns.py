@@ -1,115 +1,148 @@
-"""The turns of this process: begun, resumed, left and ended, each in a task of its own.
+"""Where turns start, go on and are stopped: the one room that the operations ask.
 
-    begin  --.
-    resume ---+-- task: run --.-- Ended    -> journal.end with the session's history -> Answered | Failed
-                              `-- Awaiting -> journal.suspend                        -> ControlReturned
+    begin     a new turn on a free session           take      a queued one, once its session is free
+    resume    what its caller brought                recover   one whose worker is gone
+    follow    what is under way, or was              leave     one that its caller no longer wants
+    let_go_on a paused one                           stop      one that runs, here or elsewhere
 
-A turn's task does not depend on its listener: a client that hangs up half-way leaves a turn
-that ends and is kept. A session has at most one turn under way.
+Who may go on with a turn is decided in the database alone, by compare-and-set: any process
+answers any session, and whoever comes second is told `Moved` and looks again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 from outcrop.clock import Clock
-from outcrop.config import TurnSettings
-from outcrop.errors import InternalServerException, RoomError
-from outcrop.events import ActionReturned, Answered, ControlReturned, Event, Failed
-from outcrop.ids import SessionKey, TurnId, request_id, turn_id
+from outcrop.errors import RoomError
+from outcrop.events import Event
+from outcrop.ids import SessionKey, TurnId, turn_id
+from outcrop.orchestration.carrier import Carried, Carrier, Observer, usage
 from outcrop.orchestration.channel import Channel
-from outcrop.orchestration.definition import Definition, define
-from outcrop.orchestration.encoding import (
-    Unfinished,
-    conclusion,
-    decode_ending,
-    encode_ending,
-    intents,
-    replay,
-    uncertain,
-)
-from outcrop.orchestration.history import conversation, kept, left
-from outcrop.orchestration.performer import Owed, Performer
-from outcrop.orchestration.return_control import ResultsMistaken, asked, brought
-from outcrop.orchestration.runner import Awaiting, Ended, Pending, run
+from outcrop.orchestration.definition import Definition, Definitions, Identity, define
+from outcrop.orchestration.encoding import conclusion, intents, interrupted, uncertain
+from outcrop.orchestration.following import Followed, Watch
+from outcrop.orchestration.history import conversation, left
+from outcrop.orchestration.limits import running_ms
+from outcrop.orchestration.metering import Limited, Meter, Meters
+from outcrop.orchestration.performer import Performer
+from outcrop.orchestration.policy import Policy
+from outcrop.orchestration.retelling import Retold, retell
+from outcrop.orchestration.return_control import ResultsMistaken, brought
+from outcrop.orchestration.runner import Pending
 from outcrop.orchestration.strategy import Strategy
-from outcrop.orchestration.turn import CANNED, CallResult, CallTools, Fail, Finish, Opening, ToolsReturned, Turn
+from outcrop.orchestration.telling import supplied
+from outcrop.orchestration.turn import CallModel, CallResult, CallTools, Opening, ToolsReturned, Turn
 from outcrop.plugins import load
-from outcrop.sessions.journal import Also, Journal, OpenTurn
-from outcrop.sessions.state import Session, Sessions, saving, starting, waiting
+from outcrop.sessions.journal import FORMAT, OPEN_STATES, Journal, Moved, NewTurn, OpenTurn, Pages
+from outcrop.sessions.state import Session, Sessions, saving, starting
 
 LOG = logging.getLogger("outcrop.turns")
-Observer = Callable[[Event], None]
 
 _CANCELLED = "This action was cancelled: the user went on without it. It did not take place."
 _MOST_HEARD = 4096
 """Turns remembered as heard: far more than can end while one call reads its session, which is all it takes."""
-_STOPPING = "The server is stopping. Retry the request on the same session."
 
 
-class SessionBusy(RoomError):
-    """Another turn of the session is under way."""
+class TooManyTurns(RoomError):
+    """This process carries as many turns as it may."""
+
+
+class JournalTooNew(RoomError):
+    """The turn was written by a newer release, which this one cannot read; it goes on at a server of that release."""
+
+
+class Listener(Protocol):
+    """One call's events. `is_over` once the turn has ended, and not only stopped or waits."""
+
+    turn_id: TurnId
+    is_over: bool
+
+    def batches(self) -> AsyncIterator[list[Event]]:
+        """The events from the first on, as they come."""
+        ...
 
 
 class Turns:
-    """Begins and resumes turns; one instance per engine."""
+    """Begins turns and goes on with them; one instance per engine."""
 
     def __init__(
         self,
         journal: Journal,
         sessions: Sessions,
         performer: Performer,
+        meters: Meters,
         clock: Clock,
-        settings: TurnSettings,
+        policy_of: Callable[[Identity], Policy],
         observers: Sequence[Observer],
+        most_at_once: int,
     ) -> None:
         """Take the parts that turns need; observers see every event of every turn."""
         self._journal = journal
         self._sessions = sessions
         self._performer = performer
+        self._meters = meters
         self._clock = clock
-        self._settings = settings
-        self._observers = observers
-        self._claimed: set[SessionKey] = set()
+        self._policy_of = policy_of
+        self._most_at_once = most_at_once
+        self._definitions = Definitions()
         self._heard: dict[TurnId, None] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    # who may run --------------------------------------------------------------------------------
-
-    def claim(self, key: SessionKey) -> None:
-        """Take the session for one turn; `release` or the turn's end gives it back.
-
-        Errors: SessionBusy.
-        """
-        if key in self._claimed:
-            raise SessionBusy(key)
-        self._claimed.add(key)
-
-    def release(self, key: SessionKey) -> None:
-        """Give back a session that was claimed and for which no turn was started."""
-        self._claimed.discard(key)
-
-    async def close(self, grace_s: float) -> None:
-        """Let the turns under way end, for at most that long; what is left then goes on from its journal later."""
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=grace_s)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        self._lines: WeakValueDictionary[SessionKey, asyncio.Lock] = WeakValueDictionary()
+        self.watch = Watch(journal)
+        self.carrier = Carrier(performer, clock, observers, self._as_left, self.watch.tell)
 
     # starting points ----------------------------------------------------------------------------
 
-    def begin(self, session: Session, definition: Definition, opening: Opening) -> Channel:
-        """A new turn on a claimed session."""
+    async def begin(
+        self,
+        session: Session,
+        definition: Definition,
+        opening: Opening,
+        *,
+        retry_key: str = "",
+        announced: int = -1,
+        queued: TurnId | None = None,
+    ) -> Channel:
+        """A new turn on a session without one; `queued` is one that was kept before.
+
+        Errors: Moved when the session has another turn by now; TooManyTurns; Unavailable.
+        """
+        policy = self._policy_of(definition.identity)
+        if len(self.carrier) >= self._most_at_once:
+            raise TooManyTurns
         now = self._clock.now()
-        turn = Turn(turn_id(now), definition, opening, conversation(session, opening), now)
-        session_row = starting(session, turn.id, now)
-        first = self._journal.opening(turn.id, session.key, definition.kept, opening, now, session_row)
-        return self._start(turn, session, opening=first)
+        turn = self._turn(queued or turn_id(now), session, definition, opening, now, policy)
+        meter = await self._meters.meter(turn, session.key, policy.budget)
+        strategy = _strategy(turn, policy, meter)
+        step = await strategy.next(turn)
+        acts = isinstance(step, (CallModel, CallTools))
+        new = NewTurn(
+            id=turn.id,
+            session_key=session.key,
+            definition=definition.kept,
+            opening=opening,
+            started_at=now,
+            base=len(session.history),
+            retry_key=retry_key,
+            announced=announced,
+        )
+        first = intents(step, 0) if acts else []
+        pages = await self._journal.begin(new, first, starting(session, turn.id, now), queued=queued is not None)
+        one = Carried(turn, replace(session, is_new=False), pages, policy, strategy, Channel(turn.id), meter)
+        return self.carrier.carry(one, Pending(step, {}) if acts else None)
+
+    async def begin_queued(self, session: Session, kept: OpenTurn, opening: Opening) -> Channel:
+        """A turn that was kept before its session was free.
+
+        Errors: Moved; TooManyTurns; JournalTooNew; Unavailable.
+        """
+        _check_format(kept)
+        return await self.begin(session, await self._definition(kept), opening, queued=kept.id)
 
     async def resume(
         self,
@@ -119,13 +152,15 @@ class Turns:
         session_attributes: Mapping[str, str] | None,
         *,
         stream_answer: bool,
+        retry_key: str = "",
     ) -> Channel:
-        """An awaiting turn with the results that its caller brought, on a claimed session.
+        """An awaiting turn with the results that its caller brought.
 
-        Errors: ResultsMistaken; the turn goes on waiting then.
+        Errors: ResultsMistaken; Moved; JournalTooNew; Unavailable. The turn goes on waiting then.
         """
         now = self._clock.now()
-        turn, unfinished = self._rebuild(session, open_turn, stream_answer=stream_answer)
+        turn, told = await self._retold(session, open_turn, stream_answer=stream_answer)
+        unfinished = told.unfinished
         if unfinished is None or not isinstance(unfinished.step, CallTools):
             raise ResultsMistaken("sessionState.returnControlInvocationResults: nothing is awaited")
         got = brought(turn, unfinished.step, unfinished.known, members, now)
@@ -134,59 +169,160 @@ class Turns:
         confirmed = [intent for intent in intents(got.step, ordinal) if intent.branch in got.confirmed]
         concluded = [conclusion(ordinal, branch, result) for branch, result in results.items()]
         also = starting(session, turn.id, now)
-        await self._journal.resume(turn.id, concluded, confirmed, open_turn.invocation_id, now, also)
-        known = {**unfinished.known, **results}
+        pages = await self._journal.resume(open_turn, concluded, confirmed, retry_key, now, also)
         if session_attributes is not None and not results:
             turn.session_attributes = session_attributes
-        channel = self._start(turn, session, pending=Pending(got.step, known))
+        channel = Channel(turn.id)
         for branch in sorted(results):
-            channel.emit(_supplied(got.step, branch, results[branch]))
-        return channel
+            channel.emit(supplied(got.step, branch, results[branch]))
+        known = {**unfinished.known, **results}
+        return await self._carry(turn, session, open_turn, pages, channel, Pending(got.step, known), len(told.calls))
 
-    def recover(self, session: Session, open_turn: OpenTurn, *, stream_answer: bool) -> Channel:
-        """A turn whose process died, on a claimed session: it goes on from its journal.
+    async def recover(self, turn_id: TurnId) -> Channel | None:
+        """Go on with a turn that nobody carries, from its journal; None where that is somebody else's by now.
 
-        A model call that was under way is made again; an action that was under way is not, its outcome
-        is `uncertain`, and the model is told so.
+        A model call that was under way is made again. An action that was under way is repeated where its function
+        honours idempotency keys; elsewhere the agent's policy says what becomes of it.
+
+        Errors: Unavailable.
         """
-        turn, unfinished = self._rebuild(session, open_turn, stream_answer=stream_answer)
+        found = await self._sessions.of_turn(turn_id)
+        if found is None or found[1].state != "running" or found[1].format > FORMAT:
+            return None
+        return await self._go_on(*found)
+
+    async def let_go_on(self, turn_id: TurnId) -> Channel | None:
+        """Go on with a paused turn; None where it is not paused any more.
+
+        Errors: JournalTooNew; Unavailable.
+        """
+        found = await self._sessions.of_turn(turn_id)
+        if found is None or found[1].state != "paused":
+            return None
+        _check_format(found[1])
+        return await self._go_on(*found)
+
+    async def _go_on(self, session: Session, kept: OpenTurn) -> Channel | None:
+        try:
+            pages = await self._journal.take_over(kept)
+        except Moved:
+            return None
+        # Whoever carried it may have written up to the moment of the take-over, and cannot any more.
+        current = await pages.written()
+        if current is None:
+            return None
+        streams = bool(current.opening.get("stream_answer"))
+        try:
+            turn, told = await self._retold(session, current, stream_answer=streams)
+        except Exception:
+            LOG.exception("turn=<%s> | its journal cannot be read; the turn fails", kept.id)
+            return await self._refuse(session, current, pages)
+        events = told.calls[-1]
         pending: Pending | None = None
-        if unfinished is not None:
-            fresh: dict[int, CallResult] = {}
-            if isinstance(unfinished.step, CallTools):
-                fresh = uncertain(unfinished.step, unfinished.known, self._clock.now())
-            pending = Pending(unfinished.step, unfinished.known, fresh)
-        LOG.warning("turn=<%s> | recovered at step %d", turn.id, turn.ordinal)
-        opening = starting(session, turn.id, self._clock.now())
-        return self._start(turn, session, pending=pending, opening=opening)
+        if told.unfinished is not None:
+            step, known = told.unfinished.step, told.unfinished.known
+            pending = Pending(step, known)
+            if isinstance(step, CallTools):
+                pending = Pending(step, known, self._unknown(turn, step, known))
+            else:
+                events.pop()  # the model is called again, and says so again
+        LOG.warning("turn=<%s> | taken up at step %d", turn.id, turn.ordinal)
+        channel = Channel(turn.id, events)
+        return await self._carry(turn, session, current, pages, channel, pending, len(told.calls) - 1)
 
-    def ask_again(self, session: Session, open_turn: OpenTurn) -> Channel:
-        """What a waiting turn asked its caller, once more, for a caller that did not hear it; the session is released.
+    def _unknown(self, turn: Turn, step: CallTools, known: Mapping[int, CallResult]) -> Mapping[int, CallResult]:
+        """The results of actions that were under way and may not be done again."""
+        policy = self._policy_of(turn.definition.identity)
+        if policy.uncertain == "not_done":
+            return {}
+        may_repeat = self._performer.may_repeat
+        lost = [branch for branch in interrupted(step, known) if not may_repeat(step.calls[branch], turn)]
+        return uncertain(lost, self._clock.now(), fails=policy.uncertain == "fail")
 
-        Source: docs/behaviour/invoke-agent.md 3.1 (inferred)
+    async def _refuse(self, session: Session, kept: OpenTurn, pages: Pages) -> None:
+        """End a turn whose journal this release cannot read, so that its session is free; nothing is guessed."""
+        reason = "The turn was begun by another release and cannot be carried on."
+        ending = {"code": 500, "reason": reason, "canned": "", "fault": "InternalServerException"}
+        ending |= {"message": reason, "members": {}, "modelCalls": 0}
+        now = self._clock.now()
+        also = saving(session, session.attributes, (), now, unheard=kept.id)
+        await pages.end("failed", (), ending, now, also)
+
+    async def _carry(
+        self,
+        turn: Turn,
+        session: Session,
+        open_turn: OpenTurn,
+        pages: Pages,
+        channel: Channel,
+        pending: Pending | None,
+        call: int,
+    ) -> Channel:
+        policy = self._policy_of(turn.definition.identity)
+        ran_ms = running_ms(open_turn.entries)
+        meter = await self._meters.meter(turn, open_turn.session_key, policy.budget, ran_ms)
+        strategy = _strategy(turn, policy, meter)
+        one = Carried(turn, session, pages, policy, strategy, channel, meter, call, open_turn.stop)
+        return self.carrier.carry(one, pending)
+
+    # listening ----------------------------------------------------------------------------------
+
+    def follow(self, turn_id: TurnId, call: int) -> Listener:
+        """The events of one call of a turn, from its start: as they come where it runs here, else from its journal."""
+        carried = self.carrier.find(turn_id)
+        if carried is not None and carried.call == call:
+            return carried.channel
+        return Followed(turn_id, call, self.retold, self.watch, self._clock)
+
+    async def retold(self, turn_id: TurnId) -> tuple[OpenTurn, Retold] | None:
+        """A turn and its events so far, from its journal; None where there is no such turn.
+
+        Errors: JournalTooNew; Unavailable.
         """
-        turn, unfinished = self._rebuild(session, open_turn, stream_answer=False)
-        assert unfinished is not None, "a turn waits at a step"
-        assert isinstance(unfinished.step, CallTools), "and at one that calls tools"
-        channel = Channel(open_turn.id)
-        owed = Owed(unfinished.step, unfinished.known)
-        channel.emit(asked(turn, owed, open_turn.invocation_id, self._clock))
-        channel.close()
-        self.release(session.key)
-        return channel
+        found = await self._sessions.of_turn(turn_id)
+        if found is None:
+            return None
+        session, kept = found
+        _, told = await self._retold(session, kept, stream_answer=False)
+        return kept, told
 
-    def tell_again(self, session: Session, open_turn: OpenTurn) -> Channel:
-        """How a turn ended, once more, for a caller that did not hear it; the session is released.
+    async def retried(self, key: SessionKey, retry_key: str) -> TurnId | None:
+        """The turn of a session that answers the call to which the SDK gave this id, or None.
 
-        Source: docs/behaviour/invoke-agent.md 11 (inferred)
+        Errors: Unavailable.
         """
-        assert open_turn.ending is not None, "a turn that has ended says how"
-        channel, now = Channel(open_turn.id), self._clock.now()
-        channel.emit(_final(decode_ending(open_turn.ending), open_turn.ending["modelCalls"], now, now))
-        channel.is_over = True
-        channel.close()
-        self.release(session.key)
-        return channel
+        return await self._journal.retried(key, retry_key)
+
+    def line(self, key: SessionKey) -> asyncio.Lock:
+        """Where calls of one session wait for each other, first come, first served."""
+        found = self._lines.get(key)
+        if found is None:
+            found = self._lines[key] = asyncio.Lock()
+        return found
+
+    async def settled(self, turn_id: TurnId) -> None:
+        """Return once nobody carries the turn: it has ended, waits, or is paused.
+
+        Errors: Unavailable.
+        """
+        while True:
+            place = await self.watch.place(turn_id)
+            if place is None or place[0] not in ("running", "queued"):
+                return
+            await self.watch.moved(turn_id, place)
+
+    async def ended(self, turn_id: TurnId, patience_s: float | None = None) -> bool:
+        """Whether a turn is over, or is within that many seconds; None waits for as long as it takes.
+
+        Errors: Unavailable.
+        """
+        try:
+            async with asyncio.timeout(patience_s):
+                while (place := await self.watch.place(turn_id)) is not None and place[0] in OPEN_STATES:
+                    await self.watch.moved(turn_id, place)
+        except TimeoutError:
+            return False
+        return True
 
     def was_heard(self, open_turn: OpenTurn) -> bool:
         """Whether the end of a turn is known to have reached its caller, and is only being written down."""
@@ -197,141 +333,112 @@ class Turns:
         self._heard[turn_id] = None
         if len(self._heard) > _MOST_HEARD:
             self._heard.pop(next(iter(self._heard)))
-        self._spawn(self._sessions.heard(key, turn_id))
+        self.carrier.spawn(self._sessions.heard(key, turn_id))
+
+    # ending -------------------------------------------------------------------------------------
+
+    async def stop(self, turn_id: TurnId, how: str) -> bool:
+        """End a turn early: at once where it runs here or does not run, at its worker's next beat elsewhere.
+
+        Shapes: how is cancel, interrupt or deadline; False where the turn has ended already, or is unknown.
+        Errors: Unavailable.
+        """
+        if not await self._journal.ask_to_stop(turn_id, how):
+            return False
+        carried = self.carrier.find(turn_id)
+        if carried is not None:
+            carried.stop(how)
+            return True
+        found = await self._sessions.of_turn(turn_id)
+        if found is not None and found[1].state in ("awaiting", "paused", "queued"):
+            try:
+                await self.leave(*found)
+            except Moved:
+                return await self.stop(turn_id, how)
+        return True
+
+    def stop_here(self, turn_id: TurnId, how: str) -> None:
+        """End a turn that runs here, where it was asked for elsewhere."""
+        carried = self.carrier.find(turn_id)
+        if carried is not None and not carried.stopped:
+            carried.stop(how)
 
     async def leave(self, session: Session, open_turn: OpenTurn) -> Session:
-        """End a turn that its caller no longer wants; what was done so far stays in the session's history.
+        """End a turn that does not run and that its caller no longer wants; what was done stays in the history.
 
         Shapes: the session with the left turn's messages appended.
+        Errors: Moved when it runs again; JournalTooNew; Unavailable.
         Source: docs/behaviour/invoke-agent.md 3.1 (inferred)
         """
+        _check_format(open_turn)
         now = self._clock.now()
-        turn = self._as_left(session, open_turn, now)
+        pages = self._journal.pages(open_turn)
+        if open_turn.state == "queued":
+            await pages.end("abandoned", (), {"reason": open_turn.stop}, now, lambda _connection: None)
+            return session
+        turn = await self._as_left(session, open_turn)
         messages = left(turn)
-        ending = {"reason": "left for a new input", **_usage(turn)}
+        ending = {"reason": open_turn.stop or "left for a new input", **usage(turn)}
         also = saving(session, turn.session_attributes, messages, now)
-        await self._journal.end(turn.id, "abandoned", (), ending, now, also)
-        return replace(session, history=[*session.history, messages], attributes=turn.session_attributes)
+        await pages.end("abandoned", (), ending, now, also)
+        self.watch.tell(open_turn.id)
+        return replace(session, history=[*session.history, messages], attributes=turn.session_attributes, open_turn="")
 
-    def _as_left(self, session: Session, open_turn: OpenTurn, now: float) -> Turn:
+    async def close(self, grace_s: float) -> None:
+        """Let the turns under way end, for at most that long; what is left then goes on elsewhere, or later."""
+        await self.carrier.close(grace_s)
+        await self.watch.close()
+
+    async def _as_left(self, session: Session, open_turn: OpenTurn) -> Turn:
         """A turn as its journal has it, with a result for every call: uncertain where it was under way."""
-        turn, unfinished = self._rebuild(session, open_turn, stream_answer=open_turn.opening["stream_answer"])
+        now = self._clock.now()
+        turn, told = await self._retold(session, open_turn, stream_answer=bool(open_turn.opening.get("stream_answer")))
+        unfinished = told.unfinished
         if unfinished is not None and isinstance(unfinished.step, CallTools):
-            known = {**unfinished.known, **uncertain(unfinished.step, unfinished.known, now)}
+            step, known = unfinished.step, dict(unfinished.known)
+            known |= uncertain(interrupted(step, known), now)
             cancelled = CallResult("denied", _CANCELLED, now, now)
-            results = tuple(known.get(branch, cancelled) for branch in range(len(unfinished.step.calls)))
-            turn.apply(unfinished.step, ToolsReturned(results))
+            turn.apply(step, ToolsReturned(tuple(known.get(branch, cancelled) for branch in range(len(step.calls)))))
         return turn
 
-    def _rebuild(self, session: Session, open_turn: OpenTurn, *, stream_answer: bool) -> tuple[Turn, Unfinished | None]:
-        opening = replace(Opening(**open_turn.opening), stream_answer=stream_answer)
-        definition = define(open_turn.definition)
-        turn = Turn(open_turn.id, definition, opening, conversation(session, opening), open_turn.started_at)
-        return turn, replay(turn, open_turn.entries)
+    # rebuilding ---------------------------------------------------------------------------------
 
-    # the task -----------------------------------------------------------------------------------
+    async def _retold(self, session: Session, kept: OpenTurn, *, stream_answer: bool) -> tuple[Turn, Retold]:
+        """A turn brought to where its journal ends, and its events.
 
-    def _start(
-        self, turn: Turn, session: Session, *, pending: Pending | None = None, opening: Also | None = None
-    ) -> Channel:
-        channel = Channel(turn.id)
-        self._spawn(self._run(turn, session, channel, pending, opening))
-        return channel
+        Errors: JournalTooNew.
+        """
+        _check_format(kept)
+        opening = replace(Opening(**kept.opening), stream_answer=stream_answer)
+        definition = await self._definition(kept)
+        policy = self._policy_of(definition.identity)
+        turn = self._turn(kept.id, session, definition, opening, kept.started_at, policy)
+        return turn, retell(turn, kept)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run something beside its caller, and let `close` wait for it."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    async def _definition(self, kept: OpenTurn) -> Definition:
+        found = self._definitions.get(kept.digest)
+        if found is None:
+            # In a thread, because a large schema takes a while to read.
+            found = self._definitions.keep(kept.digest, await asyncio.to_thread(define, kept.definition))
+        return found
 
-    async def _run(
-        self, turn: Turn, session: Session, channel: Channel, pending: Pending | None, opening: Also | None
-    ) -> None:
-        began = self._clock.now()
-
-        def emit(event: Event) -> None:
-            for observe in self._observers:
-                observe(event)
-            channel.emit(event)
-
-        try:
-            final = await self._to_the_end(turn, session, emit, pending, opening, began)
-            channel.is_over = not isinstance(final, ControlReturned)
-        except asyncio.CancelledError:
-            LOG.warning("turn=<%s> | stopped at step %d; its journal is kept", turn.id, turn.ordinal)
-            final = self._ended(turn, Fail(500, _STOPPING, InternalServerException(_STOPPING)), began)
-        except Exception:
-            LOG.exception("turn=<%s> | the engine failed", turn.id)
-            final = self._ended(turn, Fail(500, "An internal error occurred.", InternalServerException()), began)
-        # Free before the last event is out, so that whoever reads it may call again at once.
-        self._claimed.discard(session.key)
-        emit(final)
-        channel.close()
-
-    async def _to_the_end(
-        self,
-        turn: Turn,
-        session: Session,
-        emit: Observer,
-        pending: Pending | None,
-        opening: Also | None,
-        began: float,
-    ) -> Event:
-        strategy: Strategy = load("outcrop.orchestration.strategies", turn.definition.strategy, "strategy")(
-            self._settings.max_iterations
-        )
-        try:
-            async with asyncio.timeout(self._settings.max_seconds):
-                result = await run(
-                    turn, strategy, self._performer, self._journal, self._clock, emit, pending=pending, opening=opening
-                )
-        except TimeoutError:
-            return await self._out_of_time(turn, session, began)
-        if isinstance(result, Awaiting):
-            invocation = request_id()
-            now = self._clock.now()
-            also = waiting(session, turn.id, turn.session_attributes, now)
-            await self._journal.suspend(turn.id, result.unwritten, invocation, now, also)
-            return asked(turn, result.owed, invocation, self._clock)
-        return await self._end(turn, session, result, began)
-
-    async def _out_of_time(self, turn: Turn, session: Session, began: float) -> Event:
-        """End a turn that was stopped by its limit; what its journal says was done or begun is kept."""
-        reason = f"The turn reached its limit of {self._settings.max_seconds:g} seconds."
-        open_turn = await self._journal.written(turn.id)
-        if open_turn is not None:
-            turn = self._as_left(session, open_turn, self._clock.now())
-        return await self._end(turn, session, Ended(Fail(408, reason, canned=CANNED), ()), began)
-
-    async def _end(self, turn: Turn, session: Session, ended: Ended, began: float) -> Event:
-        """Close the turn and append it to the session, in one commit, before anybody is told."""
-        now = self._clock.now()
-        step = ended.step
-        state: Literal["done", "failed"] = "done" if isinstance(step, Finish) else "failed"
-        ending = {**encode_ending(step), **_usage(turn)}
-        also = saving(session, turn.session_attributes, kept(turn, step), now, unheard=turn.id)
-        await self._journal.end(turn.id, state, ended.unwritten, ending, now, also)
-        return self._ended(turn, step, began)
-
-    def _ended(self, turn: Turn, step: Finish | Fail, began: float) -> Event:
-        return _final(step, turn.iteration, began, self._clock.now(), streams=turn.opening.stream_answer)
+    def _turn(
+        self, id: TurnId, session: Session, definition: Definition, opening: Opening, now: float, policy: Policy
+    ) -> Turn:
+        seconds = policy.max_step_seconds or None
+        return Turn(id, definition, opening, conversation(session, opening), now, step_seconds=seconds)
 
 
-def _final(step: Finish | Fail, model_calls: int, began: float, at: float, *, streams: bool = False) -> Event:
-    """The event that tells how a turn ended; the part of a streamed answer that went out is not told again."""
-    iteration = max(model_calls - 1, 0)
-    if isinstance(step, Fail):
-        return Failed(iteration, began, at, step.code, step.reason, step.fault, step.canned)
-    return Answered(iteration, began, at, step.kind, step.text, streams and step.kind == "FINISH")
+def _strategy(turn: Turn, policy: Policy, meter: Meter | None) -> Strategy:
+    made: Strategy = load("outcrop.orchestration.strategies", turn.definition.strategy, "strategy")(
+        policy.max_iterations
+    )
+    return made if meter is None else Limited(made, meter)
 
 
-def _usage(turn: Turn) -> dict[str, int]:
-    return {
-        "inputTokens": turn.input_tokens,
-        "outputTokens": turn.output_tokens,
-        "modelCalls": turn.iteration,
-        "toolCalls": turn.tool_calls,
-    }
+def _check_format(kept: OpenTurn) -> None:
+    if kept.format > FORMAT:
+        raise JournalTooNew(f"turn {kept.id} has journal format {kept.format}, this release reads up to {FORMAT}")
 
 
 def _with_attributes(
@@ -343,16 +450,3 @@ def _with_attributes(
         last = max(changed)
         changed[last] = replace(changed[last], session_attributes=session_attributes)
     return changed
-
-
-def _supplied(step: CallTools, branch: int, result: CallResult) -> ActionReturned:
-    return ActionReturned(
-        iteration=step.iteration,
-        started_at=result.started_at,
-        at=result.at,
-        tool=step.calls[branch].name,
-        call=None,
-        text=result.text,
-        kind="reprompt" if result.state == "reprompt" else "failure" if result.state == "failure" else "result",
-        source="ACTION_GROUP",
-    )

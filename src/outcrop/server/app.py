@@ -182,6 +182,7 @@ def application(build: Callable[[], Engine], gate: Gate | None = None) -> ASGIAp
         engine = build()
         keeper = gate or Gate(engine.config.server, engine.metrics)
         inside.append((engine, keeper, Door(engine, load(), keeper)))
+        await engine.start()
         yield
         inside.clear()
         await engine.close()

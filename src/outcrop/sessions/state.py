@@ -8,7 +8,7 @@ silently starts anew under the same id.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -17,9 +17,10 @@ from sqlalchemy import update as sql_update
 
 from outcrop.ids import SessionKey, TurnId
 from outcrop.messages import Message
-from outcrop.sessions.journal import STEPS, TURNS, Also, OpenTurn, read_open_turn
+from outcrop.sessions.journal import Also, Moved, OpenTurn, read_turn
+from outcrop.sessions.tables import STEPS, TURNS
 from outcrop.storage.database import METADATA, Database
-from outcrop.storage.statements import Prepared
+from outcrop.storage.statements import Prepared, Row
 
 SESSIONS = Table(
     "sessions",
@@ -56,26 +57,29 @@ _SAVE = Prepared(
         last_used_at=bindparam("u"),
     )
 )
-_OPEN = Prepared(
-    sql_update(SESSIONS)
-    .where(SESSIONS.c.key == bindparam("k"))
-    .values(open_turn=bindparam("o"), last_used_at=bindparam("u"))
-)
+_UNCHANGED = (SESSIONS.c.key == bindparam("k")) & (SESSIONS.c.open_turn == bindparam("was"))
+_OPEN = Prepared(sql_update(SESSIONS).where(_UNCHANGED).values(open_turn=bindparam("o"), last_used_at=bindparam("u")))
 _HEARD = Prepared(
     sql_update(SESSIONS)
     .where(SESSIONS.c.key == bindparam("k"), SESSIONS.c.open_turn == bindparam("o"))
     .values(open_turn="")
 )
 _APPEND = Prepared(insert(HISTORY), HISTORY.columns.keys())
-_DROP = Prepared(delete(SESSIONS).where(SESSIONS.c.key == bindparam("k")))
+_DROP = Prepared(delete(SESSIONS).where(_UNCHANGED))
+_BEFORE = Prepared(
+    select(HISTORY.c.messages)
+    .where(HISTORY.c.session_key == bindparam("k"), HISTORY.c.turn < bindparam("b"))
+    .order_by(HISTORY.c.turn)
+)
 _DROP_HISTORY = Prepared(delete(HISTORY).where(HISTORY.c.session_key == bindparam("k")))
 _OWN_TURNS = TURNS.c.session_key == bindparam("k")
 _DROP_STEPS = Prepared(delete(STEPS).where(STEPS.c.turn_id.in_(select(TURNS.c.id).where(_OWN_TURNS))))
 _DROP_TURNS = Prepared(delete(TURNS).where(_OWN_TURNS))
+_ALL = 2**31 - 1
 _ABANDON = Prepared(
     sql_update(TURNS)
-    .where(_OWN_TURNS, (TURNS.c.state == "running") | (TURNS.c.state == "awaiting"))
-    .values(state="abandoned")
+    .where(_OWN_TURNS, TURNS.c.finished_at.is_(None), TURNS.c.state != "queued")
+    .values(state="abandoned", holder="", finished_at=bindparam("f"))
 )
 
 
@@ -85,7 +89,7 @@ class Session:
 
     Shapes: history is one list of messages per finished turn, oldest first; seed is the caller's
             conversationHistory, which comes before them. `is_new` until first saved; `replaces` tells that
-            an expired one still lies under the key.
+            an expired one still lies under the key; open_turn is the turn that its row names, "" for none.
     """
 
     key: SessionKey
@@ -96,6 +100,7 @@ class Session:
     started_at: float
     is_new: bool
     replaces: bool = False
+    open_turn: str = ""
 
 
 class Sessions:
@@ -116,22 +121,33 @@ class Sessions:
             if found is None:
                 return Session(key, {}, (), (), idle_ttl_s, now, is_new=True), None
             row: dict[str, Any] = dict(zip(SESSIONS.columns.keys(), found, strict=True))
-            open_turn = read_open_turn(connection, row["open_turn"]) if row["open_turn"] else None
-            # A turn that was interrupted while it ran may have acted: what it did is not forgotten by waiting.
-            is_interrupted = open_turn is not None and open_turn.state == "running"
-            if now - row["last_used_at"] > row["idle_ttl_s"] and not is_interrupted:
-                return Session(key, {}, (), (), idle_ttl_s, now, is_new=True, replaces=True), None
-            turns = _TURNS.rows(connection, {"k": key})
-            stored = Session(
-                key=key,
-                attributes=orjson.loads(row["attributes"]),
-                history=orjson.loads(b"[%s]" % b",".join(messages for (messages,) in turns)),
-                seed=orjson.loads(row["seed"]),
-                idle_ttl_s=row["idle_ttl_s"],
-                started_at=row["started_at"],
-                is_new=False,
-            )
-            return stored, open_turn
+            open_turn = read_turn(connection, row["open_turn"]) if row["open_turn"] else None
+            # A turn that was interrupted or paused may have acted: what it did is not forgotten by waiting.
+            is_held = open_turn is not None and open_turn.state in ("running", "paused")
+            if now - row["last_used_at"] > row["idle_ttl_s"] and not is_held:
+                fresh = Session(key, {}, (), (), idle_ttl_s, now, is_new=True, replaces=True)
+                return replace(fresh, open_turn=row["open_turn"]), None
+            return _session(row, _TURNS.rows(connection, {"k": key})), open_turn
+
+        return await self._database.read(work)
+
+    async def of_turn(self, turn_id: TurnId) -> tuple[Session, OpenTurn] | None:
+        """A turn, and its session as it was when the turn began; None where there is no such turn.
+
+        Shapes: of a session that was deleted or started anew since, nothing comes before the turn.
+        """
+
+        def work(connection: Connection) -> tuple[Session, OpenTurn] | None:
+            turn = read_turn(connection, turn_id)
+            if turn is None:
+                return None
+            found = _GET.row(connection, {"k": turn.session_key})
+            row: dict[str, Any] = dict(zip(SESSIONS.columns.keys(), found, strict=True)) if found else {}
+            if not row or row["started_at"] > turn.started_at:
+                return Session(turn.session_key, {}, (), (), 0, turn.started_at, is_new=not row), turn
+            # Journals of the first release do not say how long the history was: a turn that is not over comes last.
+            base = _ALL if turn.base < 0 and not turn.is_over else turn.base
+            return _session(row, _BEFORE.rows(connection, {"k": turn.session_key, "b": base})), turn
 
         return await self._database.read(work)
 
@@ -139,35 +155,48 @@ class Sessions:
         """Write that the caller has heard how a turn ended; nothing where another one is under way by now."""
         await self._database.write(lambda connection: _HEARD.run(connection, {"k": key, "o": turn_id}))
 
-    async def delete(self, key: SessionKey) -> None:
-        """Forget a session with all its turns; one that does not exist is no error."""
+    async def delete(self, session: Session) -> None:
+        """Forget a session with all its turns; one that does not exist is no error.
+
+        Errors: Moved when it began another turn since it was read.
+        """
 
         def work(connection: Connection) -> None:
-            _forget(connection, key)
-            _DROP_STEPS.run(connection, {"k": key})
-            _DROP_TURNS.run(connection, {"k": key})
+            _forget(connection, session)
+            _DROP_STEPS.run(connection, {"k": session.key})
+            _DROP_TURNS.run(connection, {"k": session.key})
 
         await self._database.write(work)
 
 
 def starting(session: Session, turn_id: TurnId, now: float) -> Also:
-    """Write that a turn is under way; an expired session first loses what was under its key."""
+    """Write that a turn is under way; an expired session first loses what was under its key.
+
+    Errors: Moved, when it is run, where the session began another turn since it was read.
+    """
 
     def also(connection: Connection) -> None:
         if session.replaces:
-            _forget(connection, session.key)
-            _ABANDON.run(connection, {"k": session.key})
+            _forget(connection, session)
+            _ABANDON.run(connection, {"k": session.key, "f": now})
         if session.is_new:
-            _NEW.run(connection, _row(session, turn_id, now))
-        else:
-            _OPEN.run(connection, {"k": session.key, "o": turn_id, "u": now})
+            try:
+                _NEW.run(connection, _row(session, turn_id, now))
+            except _duplicate(connection) as error:
+                raise Moved(session.key) from error
+        elif not _OPEN.run(connection, {"k": session.key, "was": session.open_turn, "o": turn_id, "u": now}):
+            raise Moved(session.key)
 
     return also
 
 
 def waiting(session: Session, turn_id: TurnId, attributes: Mapping[str, str], now: float) -> Also:
     """Write that a turn waits for its caller, and the attributes as it leaves them."""
-    return lambda connection: _save(connection, session, turn_id, attributes, now)
+
+    def also(connection: Connection) -> None:
+        _save(connection, session, turn_id, attributes, now)
+
+    return also
 
 
 def saving(
@@ -175,19 +204,20 @@ def saving(
 ) -> Also:
     """Write that no turn is under way and, where the last one left messages, append them to the history.
 
-    Shapes: `unheard` is the turn that ended, as long as its caller has not heard how.
+    Shapes: `unheard` is the turn that ended, as long as its caller has not heard how. A session that was deleted
+            meanwhile stays deleted.
     """
 
     def also(connection: Connection) -> None:
-        _save(connection, session, unheard, attributes, now)
-        if turn:
+        is_there = _save(connection, session, unheard, attributes, now)
+        if turn and is_there:
             row = {"session_key": session.key, "turn": len(session.history), "messages": orjson.dumps(turn)}
             _APPEND.run(connection, row)
 
     return also
 
 
-def _save(connection: Connection, session: Session, open_turn: str, attributes: Mapping[str, str], now: float) -> None:
+def _save(connection: Connection, session: Session, open_turn: str, attributes: Mapping[str, str], now: float) -> bool:
     values: dict[str, Any] = {
         "k": session.key,
         "a": orjson.dumps(attributes),
@@ -196,7 +226,7 @@ def _save(connection: Connection, session: Session, open_turn: str, attributes: 
         "ttl": session.idle_ttl_s,
         "u": now,
     }
-    _SAVE.run(connection, values)
+    return _SAVE.run(connection, values) > 0
 
 
 def _row(session: Session, turn_id: TurnId, now: float) -> dict[str, Any]:
@@ -211,6 +241,31 @@ def _row(session: Session, turn_id: TurnId, now: float) -> dict[str, Any]:
     }
 
 
-def _forget(connection: Connection, key: SessionKey) -> None:
-    _DROP_HISTORY.run(connection, {"k": key})
-    _DROP.run(connection, {"k": key})
+def _duplicate(connection: Connection) -> type[Exception]:
+    """What the driver raises where a row of that key is there already."""
+    driver: Any = connection.dialect.dbapi
+    return driver.IntegrityError
+
+
+def _session(row: Mapping[str, Any], turns: Sequence[Row]) -> Session:
+    return Session(
+        key=row["key"],
+        attributes=orjson.loads(row["attributes"]),
+        history=orjson.loads(b"[%s]" % b",".join(messages for (messages,) in turns)),
+        seed=orjson.loads(row["seed"]),
+        idle_ttl_s=row["idle_ttl_s"],
+        started_at=row["started_at"],
+        is_new=False,
+        open_turn=row["open_turn"],
+    )
+
+
+def _forget(connection: Connection, session: Session) -> None:
+    """Drop a session and its history as they were read.
+
+    Errors: Moved.
+    """
+    gone = _DROP.run(connection, {"k": session.key, "was": session.open_turn})
+    if not gone and _GET.row(connection, {"k": session.key}) is not None:
+        raise Moved(session.key)
+    _DROP_HISTORY.run(connection, {"k": session.key})

@@ -28,6 +28,8 @@ class RecordedFunctions:
     handlers: dict[str, Handler] = field(default_factory=dict[str, Handler])
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list[tuple[str, dict[str, Any]]])
     keys: list[str] = field(default_factory=list[str])
+    idempotent: bool = False
+    """Whether they say of themselves that a call repeated with its key takes effect once."""
 
     def add(self, name: str, handler: Handler | str) -> None:
         """Serve a function of that name, with a handler or with an answer that is always the same."""
@@ -42,6 +44,10 @@ class RecordedFunctions:
         if name not in self.handlers:
             raise ToolUnreachable(f"no function is bound to {lambda_arn}")
         return _Recorded(self, name)
+
+    def honours_keys(self, lambda_arn: str) -> bool:
+        """Whether a call that is repeated with its idempotency key takes effect once."""
+        return self.idempotent
 
     def calls_of(self, name: str) -> list[dict[str, Any]]:
         """The events one function received."""

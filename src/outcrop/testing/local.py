@@ -24,6 +24,7 @@ from outcrop.clock import Clock
 from outcrop.config import Config, ServerSettings
 from outcrop.engine import Engine
 from outcrop.models.base import ModelProvider
+from outcrop.models.prices import Price
 from outcrop.server.app import application
 from outcrop.testing.functions import RecordedFunctions
 
@@ -39,6 +40,12 @@ class _Models:
 
     def resolve(self, model_id: str) -> ModelProvider:
         return self._provider
+
+    def price(self, model_id: str) -> Price | None:
+        return None
+
+    def bound_by(self, model_id: str) -> str:
+        return "*"
 
     async def close(self) -> None:
         await self._provider.close()

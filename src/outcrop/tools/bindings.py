@@ -58,6 +58,12 @@ class Functions:
             )
         return self._executor(binding)
 
+    def honours_keys(self, lambda_arn: str) -> bool:
+        """Whether the function's binding says `idempotent = true`: a call repeated with its key takes effect once."""
+        target = lambda_name(lambda_arn)
+        binding = bound(self._bindings, target.arn, target.unqualified, target.name)
+        return binding is not None and binding.settings.get("idempotent") is True
+
     def check(self) -> None:
         """Build every bound executor, so that a mistake shows when the server starts; none starts a process yet.
 
@@ -78,6 +84,11 @@ class Functions:
         return self._executors[binding.pattern]
 
     def _build(self, binding: Binding) -> Executor:
+        idempotent = binding.settings.get("idempotent", False)
+        if not isinstance(idempotent, bool):
+            raise ToolUnreachable(
+                f"[functions] '{binding.pattern}': idempotent = {idempotent!r} is neither true nor false"
+            )
         kind = binding.settings.get("kind", "local_function" if "path" in binding.settings else None)
         if not isinstance(kind, str):
             raise ToolUnreachable(f"[functions] '{binding.pattern}' says neither `path` nor `kind`")

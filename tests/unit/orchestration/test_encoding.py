@@ -10,7 +10,7 @@ import pytest
 
 from outcrop.ids import TurnId
 from outcrop.orchestration.definition import define
-from outcrop.orchestration.encoding import Unfinished, conclusions, intents, replay, uncertain
+from outcrop.orchestration.encoding import Unfinished, conclusions, intents, interrupted, replay, uncertain
 from outcrop.orchestration.turn import (
     CallModel,
     CallResult,
@@ -104,7 +104,7 @@ def test_branches_that_are_done_are_known_and_calls_under_way_are_uncertain() ->
     assert left is not None
     assert left.known == {2: RESULTS[2]}
     assert isinstance(left.step, CallTools)
-    [(branch, result)] = uncertain(left.step, left.known, 9.0).items()
+    [(branch, result)] = uncertain(interrupted(left.step, left.known), 9.0).items()
     assert (branch, result.state, result.at) == (0, "uncertain", 9.0)
 
 

@@ -58,7 +58,7 @@ class React:
                 return Fail(code, reason, fault_of(fault, reason))
             case ToolsReturned(results=results):
                 for result in results:
-                    if result.state == "failure":
+                    if result.fault:
                         return Fail(424, result.reason, fault_of(result.fault, result.reason, result.members))
                 return self._ask_again(turn)
 

@@ -28,6 +28,8 @@ SETTINGS: Mapping[str, str] = {
     "kind": "`aws_lambda`",
     "endpoint_url": "where Invoke is answered; default AWS",
     "region": "region to sign for; default the one in the function's ARN",
+    "idempotent": "whether a call repeated with its idempotency key takes effect once, so that it may be made again"
+    " after a crash; default false",
     "timeout_s": "seconds to wait for an answer; default 60",
     "concurrency": "calls at the same time; default 16",
     "max_response_bytes": "largest response; default Lambda's 6 MB",

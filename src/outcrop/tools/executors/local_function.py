@@ -39,6 +39,8 @@ SETTINGS: Mapping[str, str] = {
     "kind": "`local_function`; may be left out where `path` is given",
     "path": "folder of the handler's code, relative to the configuration file",
     "handler": "`module.function`, as Lambda writes it; default `app.handler`",
+    "idempotent": "whether a call repeated with its idempotency key takes effect once, so that it may be made again"
+    " after a crash; default false",
     "timeout_s": "seconds per call before the process is killed; default 30",
     "start_timeout_s": "seconds that importing the handler may take; default 10",
     "concurrency": "processes at the same time; default 4",

@@ -1,0 +1,133 @@
+"""Turns that begin without their caller: kept first, begun by whichever worker gets the job, in the order they came.
+
+    StartTurn -> queue: a `queued` row -> job -> take: the session is free? -> Turns.begin -> until it rests
+
+A job that is run again finds the turn where it is: queued, carried by somebody, or at rest.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from sqlalchemy import Connection
+
+from outcrop.clock import Clock
+from outcrop.ids import SessionKey, TurnId, turn_id
+from outcrop.messages import Message
+from outcrop.orchestration.definition import Definition
+from outcrop.orchestration.turn import Opening
+from outcrop.orchestration.turns import Turns
+from outcrop.sessions.journal import Journal, Moved, NewTurn, OpenTurn
+from outcrop.sessions.state import Sessions
+from outcrop.storage.database import alone
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a queued turn shall be begun with.
+
+    Shapes: session_attributes is None where the session's own hold; seed is the caller's conversationHistory, empty
+            where the session's own holds.
+    Units: idle_ttl_s in seconds.
+    """
+
+    opening: Opening
+    session_attributes: Mapping[str, str] | None
+    seed: Sequence[Message]
+    idle_ttl_s: int
+
+
+class Queue:
+    """The queued turns of one database."""
+
+    def __init__(self, journal: Journal, sessions: Sessions, turns: Turns, clock: Clock) -> None:
+        """Begin them with these turns."""
+        self._journal = journal
+        self._sessions = sessions
+        self._turns = turns
+        self._clock = clock
+
+    async def put(
+        self, key: SessionKey, definition: Definition, asked: Asked, *, token: str = "", announced: int = -1
+    ) -> tuple[TurnId, bool]:
+        """Keep a turn for later; with a token, the one that was kept with it before.
+
+        Shapes: the turn's id, and whether it is new.
+        Errors: Unavailable.
+        """
+        now = self._clock.now()
+        new = NewTurn(
+            id=turn_id(now),
+            session_key=key,
+            definition=definition.kept,
+            opening=asdict(asked),
+            started_at=now,
+            retry_key=token,
+            announced=announced,
+        )
+
+        def by_itself(connection: Connection) -> None:
+            alone(connection, zlib.crc32(f"{key}/{token}".encode()))
+
+        kept = await self._journal.queue(new, by_itself)
+        return kept, kept == new.id
+
+    async def is_busy(self, key: SessionKey) -> bool:
+        """Whether a turn of the session runs, or others are queued before the next.
+
+        Errors: Unavailable.
+        """
+        _, open_turn = await self._sessions.open(key, 0, self._clock.now())
+        return (open_turn is not None and not open_turn.is_over) or await self._journal.first_queued(key) is not None
+
+    async def take(self, turn_id: TurnId, patience_s: float) -> bool:
+        """Begin a queued turn and see it through, until it rests; False where its session is still busy.
+
+        Units: patience_s is how long to wait for the session.
+        Errors: TooManyTurns; JournalTooNew; Unavailable.
+        """
+        while True:
+            kept = await self._journal.find(turn_id)
+            if kept is None or kept.state not in ("queued", "running"):
+                return True
+            if kept.state == "running":
+                await self._turns.settled(turn_id)
+                return True
+            before = await self._before(kept)
+            if before is not None:
+                if not await self._turns.ended(before, patience_s):
+                    return False
+                continue
+            try:
+                await self._begin(kept)
+            except Moved:
+                continue
+
+    async def _before(self, kept: OpenTurn) -> TurnId | None:
+        """The turn that this one waits for, or None."""
+        first = await self._journal.first_queued(kept.session_key)
+        if first is not None and first != kept.id:
+            return first
+        _, open_turn = await self._sessions.open(kept.session_key, 0, self._clock.now())
+        return open_turn.id if open_turn is not None and not open_turn.is_over else None
+
+    async def _begin(self, kept: OpenTurn) -> None:
+        asked = _asked(kept.opening)
+        session, _ = await self._sessions.open(kept.session_key, asked.idle_ttl_s, self._clock.now())
+        session = replace(session, idle_ttl_s=asked.idle_ttl_s, seed=asked.seed or session.seed)
+        attributes = session.attributes if asked.session_attributes is None else asked.session_attributes
+        opening = replace(asked.opening, session_attributes=attributes)
+        await self._turns.begin_queued(session, kept, opening)
+
+
+def _asked(kept: Mapping[str, Any]) -> Asked:
+    rest: dict[str, Any] = {name: value for name, value in kept.items() if name != "opening"}
+    return Asked(Opening(**kept["opening"]), **rest)
+
+
+def asked_of(kept: OpenTurn) -> Mapping[str, Any]:
+    """What a turn was asked, also while it is queued: the opening's members."""
+    return kept.opening["opening"] if kept.state == "queued" or "opening" in kept.opening else kept.opening

@@ -1,0 +1,77 @@
+"""The pulse of a worker: it says that it lives, takes up turns that nobody carries, and stops those that shall stop.
+
+    every half second:  beat -> orphans -> Turns.recover      stops -> Turns.stop_here
+
+It runs beside the turns from the engine's start to its stop. A database that is away is waited
+for; the turns' own writes wait by themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from outcrop.orchestration.turns import Turns
+from outcrop.sessions.leases import Leases
+from outcrop.storage.database import Unavailable
+
+LOG = logging.getLogger("outcrop.turns")
+
+
+class Recovery:
+    """Keeps one worker's leases and takes up others' turns; one instance per engine."""
+
+    def __init__(self, leases: Leases, turns: Turns, beat_s: float) -> None:
+        """Beat for these turns.
+
+        Units: beat_s is the time between two beats.
+        """
+        self._leases = leases
+        self._turns = turns
+        self._beat_s = beat_s
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Take up what was interrupted, then go on doing so.
+
+        Errors: Unavailable.
+        """
+        await self.once()
+        self._task = asyncio.ensure_future(self._run())
+
+    async def stop(self) -> None:
+        """Take up nothing more. The worker counts as alive until `leave`."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def leave(self) -> None:
+        """Say that this worker carries nothing any more, where the database can be reached."""
+        try:
+            async with asyncio.timeout(2.0):
+                await self._leases.leave()
+        except (Unavailable, TimeoutError):
+            LOG.warning("the database is away; others notice by themselves that this worker has stopped")
+
+    async def once(self) -> None:
+        """One beat.
+
+        Errors: Unavailable.
+        """
+        await self._turns.carrier.release_dropped()
+        sight = await self._leases.beat()
+        for turn_id, how in sight.stops.items():
+            self._turns.stop_here(turn_id, how)
+        for turn_id in sight.orphans:
+            await self._turns.recover(turn_id)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._beat_s)
+            try:
+                await self.once()
+            except Unavailable:
+                LOG.warning("the database is away; no beat")
+            except Exception:
+                LOG.exception("a beat failed")
