@@ -12,7 +12,7 @@ from pathlib import Path
 LIBRARIES: dict[str, tuple[str, ...]] = {
     "aiohttp": ("models.providers.openai", "tools.executors"),
     "alembic": ("storage",),
-    "asyncpg": ("storage.postgresql",),
+    "asyncpg": ("storage.lane",),
     "boto3": ("models.providers", "tools.bindings", "tools.executors.aws_lambda", "client", "testing", "cli"),
     "botocore": (
         "wire",

@@ -28,7 +28,13 @@ import psutil
 import psycopg
 from psycopg import sql
 
-FAST = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "4GB", "autovacuum": "off"}
+FAST = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "max_wal_size": "4GB",
+    "autovacuum": "off",
+    "deadlock_timeout": "50ms",
+}
 """Settings for tests: what is written survives a killed server, and not a power cut."""
 
 USER = "postgres"

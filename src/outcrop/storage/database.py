@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Protocol, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from sqlalchemy import Connection, MetaData
 
@@ -99,5 +99,5 @@ def place(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme == "sqlite":
         return f"database {url.removeprefix('sqlite:///')}"
-    host = parts.netloc.rpartition("@")[2]
+    host = parts.netloc.rpartition("@")[2] or ",".join(parse_qs(parts.query).get("host", []))
     return f"database {unquote(parts.path.strip('/'))}" + (f" on {host}" if host else "")

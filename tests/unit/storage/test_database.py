@@ -8,8 +8,7 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
-from outcrop.storage.database import METADATA, Database
-from outcrop.storage.opening import database_url
+from outcrop.storage.database import METADATA, Database, Unavailable, Work
 from outcrop.storage.sqlite import SqliteDatabase
 
 
@@ -140,13 +139,43 @@ async def test_the_file_is_in_wal_mode(tmp_path: Path) -> None:
     await database.close()
 
 
-@pytest.mark.parametrize(
-    ("setting", "url"),
-    [
-        ("sqlite", "sqlite:////data/outcrop.db"),
-        ("sqlite:memory", "sqlite:///:memory:"),
-        ("sqlite:///elsewhere.db", "sqlite:///elsewhere.db"),
-    ],
-)
-def test_the_setting_names_the_database(setting: str, url: str) -> None:
-    assert database_url(setting, Path("/data")) == url
+async def test_a_full_disk_says_so_to_everybody_in_the_group_and_is_over_when_there_is_room(tmp_path: Path) -> None:
+    database = await _on_file(tmp_path / "x.db")
+
+    def limit(pages: int) -> Work[None]:
+        return lambda c: c.exec_driver_sql(f"pragma max_page_count={pages}").close()
+
+    await database.write(limit(1))  # SQLite makes it as many as there are
+    big = [database.write(lambda c, id=id: _insert(id)(c) and _fill(c)) for id in "abc"]
+    told = await asyncio.gather(*big, return_exceptions=True)
+    assert [str(each) for each in told] == ["the database cannot be used: database or disk is full"] * 3
+    assert {type(each) for each in told} == {Unavailable}
+
+    await database.write(limit(1_000_000))
+    await database.write(_insert("d"))
+    assert await database.read(_count) == 1
+    await database.close()
+
+
+def _fill(connection: Connection) -> None:
+    connection.execute(text("update documents set body = zeroblob(1000000)"))
+
+
+async def test_a_file_that_another_process_keeps_to_itself_is_unavailable(tmp_path: Path) -> None:
+    database = await _on_file(tmp_path / "x.db")
+    await database.write(lambda c: c.exec_driver_sql("pragma busy_timeout=1").close())
+    other = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
+    other.execute("begin immediate")
+    with pytest.raises(Unavailable, match="database is locked"):
+        await database.write(_insert("a"))
+    other.execute("rollback")
+    other.close()
+    assert await database.write(_insert("a")) == "a"
+    await database.close()
+
+
+async def _on_file(path: Path) -> SqliteDatabase:
+    database = SqliteDatabase(f"sqlite:///{path}")
+    database.once(METADATA.create_all)
+    database.open()
+    return database

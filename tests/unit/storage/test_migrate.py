@@ -15,20 +15,14 @@ from sqlalchemy import text
 import outcrop.sessions.state
 import outcrop.storage.documents
 from outcrop.storage import migrate
-from outcrop.storage.database import METADATA
+from outcrop.storage.database import METADATA, Database
 from outcrop.storage.sqlite import SqliteDatabase
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> SqliteDatabase:
-    return SqliteDatabase(f"sqlite:///{tmp_path / 'outcrop.db'}")
+def test_the_tables_are_those_that_the_code_declares(empty: Database) -> None:
+    migrate.migrate(empty)
 
-
-def test_the_tables_are_those_that_the_code_declares(database: SqliteDatabase) -> None:
-    migrate.migrate(database)
-
-    with database.engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+    assert empty.once(lambda c: compare_metadata(MigrationContext.configure(c), METADATA)) == []
     declared = {outcrop.sessions.state.SESSIONS.name, outcrop.storage.documents.DOCUMENTS.name}
     assert declared <= set(METADATA.tables)
 
@@ -38,24 +32,40 @@ def test_the_newest_revision_is_the_one_that_is_recognised() -> None:
     assert numbers[-1] == migrate.HEAD
 
 
-def test_a_current_database_is_left_alone_and_keeps_its_rows(database: SqliteDatabase) -> None:
-    migrate.migrate(database)
-    with database.engine.begin() as connection:
-        connection.execute(text("insert into definitions (digest, body) values ('d', x'00')"))
+def test_a_current_database_is_left_alone_and_keeps_its_rows(empty: Database) -> None:
+    migrate.migrate(empty)
+    empty.once(lambda c: c.execute(text("insert into definitions (digest, body) values ('d', '')")))
 
-    migrate.migrate(database)
+    migrate.migrate(empty)
 
-    with database.engine.connect() as connection:
-        assert connection.execute(text("select count(*) from definitions")).scalar_one() == 1
+    assert empty.once(lambda c: c.execute(text("select count(*) from definitions")).scalar_one()) == 1
 
 
-def test_a_database_of_a_newer_release_is_refused(database: SqliteDatabase) -> None:
-    migrate.migrate(database)
-    with database.engine.begin() as connection:
-        connection.execute(text("update alembic_version set version_num = '9999'"))
+def test_a_database_of_a_newer_release_is_refused(empty: Database) -> None:
+    migrate.migrate(empty)
+    empty.once(lambda c: c.execute(text("update alembic_version set version_num = '9999'")))
 
     with pytest.raises(migrate.DatabaseTooNew, match="9999"):
-        migrate.migrate(database)
+        migrate.migrate(empty)
+
+
+def test_processes_that_start_at_once_on_an_empty_database_all_find_its_tables(empty_postgresql_url: str) -> None:
+    code = (
+        "import sys; from outcrop.storage.postgresql import PostgresqlDatabase; "
+        "from outcrop.storage.migrate import migrate; sys.stdin.read(); migrate(PostgresqlDatabase(sys.argv[1]))"
+    )
+    command = [sys.executable, "-c", code, empty_postgresql_url]
+    processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.close()
+
+    said = []
+    for process in processes:
+        assert process.stderr is not None
+        said.append(process.stderr.read())
+        process.stderr.close()
+    assert [(process.wait(), words) for process, words in zip(processes, said, strict=True)] == [(0, "")] * 3
 
 
 @pytest.mark.parametrize(
