@@ -35,6 +35,7 @@ SEAMS = {
     "outcrop.models.providers": ("`provider` of a `[models]` binding", "outcrop.models.base.ModelProvider"),
     "outcrop.tools.executors": ("`kind` of a `[functions]` binding", "outcrop.tools.base.Executor"),
     "outcrop.orchestration.strategies": ("the agent's orchestration", "outcrop.orchestration.strategy.Strategy"),
+    "outcrop.notifications.targets": ("`kind` of a notification target", "outcrop.notifications.base.Target"),
 }
 """Every folder that is a registry: what names a file of it, and the protocol its files fulfil."""
 

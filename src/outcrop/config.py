@@ -153,6 +153,10 @@ class BudgetSettings:
 class JobSettings:
     """Section [jobs]: what is queued, retried and spread over processes."""
 
+    turns_at_once: int = _setting(64, "turns without a caller that one process runs at once", at_least=1)
+    turns_per_tenant: int = _setting(
+        0, "turns without a caller that one caller's access key may have running at once, 0 for any number", at_least=0
+    )
     poll_s: float = _setting(0.1, "seconds between two looks into each queue, once there have been jobs", above=0)
     lease_s: float = _setting(
         6.0,

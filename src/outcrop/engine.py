@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 from outcrop.clock import Clock, SystemClock
 from outcrop.config import Config
 from outcrop.ids import worker_id
+from outcrop.jobs.base import Jobs
+from outcrop.jobs.durable import DurableJobs
 from outcrop.models.catalogue import Catalogue
 from outcrop.orchestration.definition import Definitions, Identity
 from outcrop.orchestration.metering import Meters
@@ -42,6 +46,7 @@ class Engine:
     turns: Turns
     queue: Queue
     recovery: Recovery
+    jobs: Jobs
     models: Models
     functions: Functions
     metrics: Metrics
@@ -80,6 +85,11 @@ class Engine:
             config.turns.most_at_once,
         )
         leases = Leases(database, journal.holder, config.server.lease_s)
+        queue = Queue(journal, sessions, turns, clock)
+        jobs = DurableJobs(
+            config.server.database, Path(config.server.data_dir), config.jobs, synchronous=config.server.synchronous
+        )
+        queue.registered_with(jobs, at_once=config.jobs.turns_at_once, per_tenant=config.jobs.turns_per_tenant or None)
         return cls(
             config=config,
             clock=clock,
@@ -88,7 +98,8 @@ class Engine:
             sessions=sessions,
             journal=journal,
             turns=turns,
-            queue=Queue(journal, sessions, turns, clock),
+            queue=queue,
+            jobs=jobs,
             recovery=Recovery(leases, turns, config.server.beat_s),
             models=models,
             functions=functions,
@@ -106,17 +117,20 @@ class Engine:
         """What [turns] and [agents] say of an agent."""
         return _policy(self.config, who)
 
-    async def start(self) -> None:
+    async def start(self, *, takes_jobs: bool = False) -> None:
         """Take up what was interrupted, and go on doing so; called once, where the engine's event loop runs.
 
-        Errors: Unavailable.
+        Shapes: `takes_jobs` is for a process that is there for jobs; another one begins with its first.
+        Errors: Unavailable; JobsUnavailable; JobsInUse.
         """
         await self.recovery.start()
+        await self.jobs.start(eager=takes_jobs)
 
     async def stop_turns(self) -> None:
         """Take up nothing more, and let the turns under way end within the grace period; the others are released."""
         await self.recovery.stop()
-        await self.turns.close(self.config.server.stop_grace_s)
+        grace_s = self.config.server.stop_grace_s
+        await asyncio.gather(self.jobs.close(grace_s), self.turns.close(grace_s))
 
     async def close(self) -> None:
         """Let turns end, then stop functions, connections and the database."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 # A library's rooms, as module prefixes inside the package; "" is everywhere.
 LIBRARIES: dict[str, tuple[str, ...]] = {
-    "aiohttp": ("models.providers.openai", "tools.executors"),
+    "aiohttp": ("models.providers.openai", "tools.executors", "notifications"),
     "alembic": ("storage",),
     "asyncpg": ("storage.lane",),
     "boto3": ("models.providers", "tools.bindings", "tools.executors.aws_lambda", "client", "testing", "cli"),
@@ -19,6 +19,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
         "models.providers",
         "tools.bindings",
         "tools.executors.aws_lambda",
+        "notifications.targets",
         "client",
         "testing",
         "cli",
@@ -37,7 +38,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "uvicorn": ("cli", "server.http1"),
     "uvloop": ("cli",),
     "yaml": ("tools", "storage"),
-    "yarl": ("models.providers.openai", "tools.executors"),
+    "yarl": ("models.providers.openai", "tools.executors", "notifications"),
 }
 
 

@@ -23,6 +23,7 @@ from outcrop.sessions.journal import Also
 from outcrop.sessions.spend import Spent, add, agent_scope, session_scope, spent
 from outcrop.storage.database import Database
 
+NOTHING = Spent()
 BUDGET_EXCEEDED = "BUDGET_EXCEEDED"
 
 
@@ -42,8 +43,8 @@ class Meter:
     ran_ms: int
     began: float
     price: Price | None = None
-    session: Spent = Spent()
-    agent: Spent = Spent()
+    session: Spent = NOTHING
+    agent: Spent = NOTHING
     mistake: str = ""
 
     def spent(self) -> Spent:

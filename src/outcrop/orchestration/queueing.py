@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from outcrop.clock import Clock
 from outcrop.ids import SessionKey, TurnId, turn_id
+from outcrop.jobs.base import Again, Job, Jobs, Kind
 from outcrop.messages import Message
 from outcrop.orchestration.definition import Definition
 from outcrop.orchestration.turn import Opening
@@ -23,6 +24,13 @@ from outcrop.orchestration.turns import Turns
 from outcrop.sessions.journal import Journal, Moved, NewTurn, OpenTurn
 from outcrop.sessions.state import Sessions
 from outcrop.storage.database import alone
+
+TURN = "turn"
+_SWEEP_S = 30.0
+_PATIENCE_S = 5.0
+"""How long a job waits for its session before it makes room for others."""
+_ATTEMPTS = 1_000_000
+"""A turn ends by itself, or is cancelled: its job is not given up before that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,47 @@ class Queue:
         self._sessions = sessions
         self._turns = turns
         self._clock = clock
+        self._jobs: Jobs
+
+    def registered_with(self, jobs: Jobs, *, at_once: int, per_tenant: int | None) -> None:
+        """Have jobs begin them, and what was queued and not submitted found; before the jobs start."""
+        self._jobs = jobs
+        jobs.handle(
+            Kind(
+                TURN,
+                self._perform,
+                at_once=at_once,
+                per_tenant=per_tenant,
+                attempts=_ATTEMPTS,
+                first_wait_s=0.2,
+                most_wait_s=5.0,
+            )
+        )
+        jobs.every("turns.queued", _SWEEP_S, self._submit_left)
+
+    async def submit(self, turn_id: TurnId, tenant: str) -> None:
+        """Have a queued turn begun by some worker.
+
+        Errors: JobsUnavailable; the sweep submits it later then.
+        """
+        await self._jobs.submit(TURN, turn_id, {"turnId": turn_id}, tenant=tenant)
+
+    async def cancel(self, turn_id: TurnId) -> None:
+        """Let the job of a turn that was stopped go.
+
+        Errors: JobsUnavailable.
+        """
+        await self._jobs.cancel(TURN, turn_id)
+
+    async def _perform(self, job: Job) -> None:
+        if not await self.take(TurnId(job.body["turnId"]), _PATIENCE_S):
+            raise Again("the session is busy with another turn")
+
+    async def _submit_left(self) -> None:
+        """Submit turns that were queued by a process that died before it could; a job that is there is left alone."""
+        before = self._clock.now() - _SWEEP_S
+        for left in await self._journal.queued_before(before):
+            await self.submit(left, "")
 
     async def put(
         self, key: SessionKey, definition: Definition, asked: Asked, *, token: str = "", announced: int = -1

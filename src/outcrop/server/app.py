@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -39,6 +40,7 @@ from outcrop.wire.signatures import read_credential
 from outcrop.wire.validation import validate
 
 LOG = logging.getLogger("outcrop.server")
+_ATTEMPT = re.compile(r"\battempt=([0-9]{1,4})\b")
 
 
 class Disconnected(Exception):
@@ -138,6 +140,8 @@ class Door:
             region=caller.region if caller else settings.region,
             account_id=settings.account_id,
             access_key=caller.access_key if caller else "",
+            retry_key=request.headers.get("amz-sdk-invocation-id", "")[:128],
+            attempt=_attempt(request.headers.get("amz-sdk-request", "")),
         )
         return await handler(context, ask)
 
@@ -209,6 +213,12 @@ def _declared(scope: Scope) -> int:
 
 def _throttled(crowded: Crowded) -> ThrottlingException:
     return ThrottlingException(str(crowded), retry_after_s=crowded.retry_after_s)
+
+
+def _attempt(header: str) -> int:
+    """Which attempt of the SDK at its call this is, from 1: "attempt=2; max=3" is the second."""
+    found = _ATTEMPT.search(header)
+    return int(found[1]) if found else 1
 
 
 async def _send(response: Response, send: Send) -> None:

@@ -24,6 +24,7 @@ from typing import Any, Literal, TypeVar
 import orjson
 from sqlalchemy import Connection, bindparam, case, func, insert, select
 from sqlalchemy import update as sql_update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from outcrop.errors import RoomError
 from outcrop.ids import SessionKey, TurnId
@@ -101,6 +102,9 @@ _RETRIED = Prepared(
     .order_by(TURNS.c.id.desc())
     .limit(1)
 )
+_QUEUED = Prepared(
+    select(TURNS.c.id).where(TURNS.c.state == "queued", TURNS.c.started_at < bindparam("n")).order_by(TURNS.c.id)
+)
 _FIRST_QUEUED = Prepared(
     select(TURNS.c.id)
     .where(TURNS.c.session_key == bindparam("k"), TURNS.c.state == "queued")
@@ -117,8 +121,14 @@ _PLACE = Prepared(
     ).where(TURNS.c.id == bindparam("t"))
 )
 _DEFINITION = Prepared(select(DEFINITIONS.c.body).where(DEFINITIONS.c.digest == bindparam("d")))
-_KNOWN = Prepared(select(DEFINITIONS.c.digest).where(DEFINITIONS.c.digest == bindparam("d")))
-_KEEP = Prepared(insert(DEFINITIONS), DEFINITIONS.columns.keys())
+_KEEP = {
+    dialect.__name__.rpartition(".")[2]: Prepared(
+        dialect.insert(DEFINITIONS).on_conflict_do_nothing(), DEFINITIONS.columns.keys()
+    )
+    for dialect in (postgresql, sqlite)
+}
+"""Two calls that run on the same definition may both be the first."""
+_MOST_KNOWN = 10_000
 _ENTRIES = Prepared(select(STEPS).where(STEPS.c.turn_id == bindparam("t")).order_by(STEPS.c.ordinal, STEPS.c.branch))
 
 
@@ -236,6 +246,7 @@ class Journal:
         """
         self._database = database
         self._writer = Durable(database, patience_s)
+        self._known: set[str] = set()
         self.holder = holder
 
     async def begin(self, turn: NewTurn, intended: Sequence[Intent], session: Also, *, queued: bool = False) -> Pages:
@@ -248,7 +259,7 @@ class Journal:
         def work(connection: Connection, again: bool) -> None:
             if again and self._is_mine(connection, turn.id, 1):
                 return
-            _keep(connection, turn.definition)
+            self._keep(connection, turn.definition)
             session(connection)
             if queued:
                 opening = orjson.dumps(turn.opening)
@@ -261,6 +272,7 @@ class Journal:
                 _NEW_STEP.run(connection, _intent_row(turn.id, intent, turn.started_at))
 
         await self._writer.write(work)
+        self._remember(turn.definition)
         return Pages(self._writer, turn.id, 1)
 
     async def queue(self, turn: NewTurn, first: Also) -> TurnId:
@@ -277,11 +289,19 @@ class Journal:
                 values = {"k": turn.session_key, "r": turn.retry_key}
                 if (row := _RETRIED.row(connection, values)) is not None:
                     return TurnId(row[0])
-            _keep(connection, turn.definition)
+            self._keep(connection, turn.definition)
             _NEW_TURN.run(connection, _row(turn, "queued", "", 0))
             return turn.id
 
         return await self._writer.write(work)
+
+    async def queued_before(self, at: float) -> list[TurnId]:
+        """The turns that have been queued since before an instant, the oldest first."""
+
+        def work(connection: Connection) -> list[TurnId]:
+            return [TurnId(row[0]) for row in _QUEUED.rows(connection, {"n": at})]
+
+        return await self._database.read(work)
 
     async def first_queued(self, session_key: SessionKey) -> TurnId | None:
         """The queued turn of a session that came first, or None."""
@@ -369,6 +389,16 @@ class Journal:
             return [_PLACE.row(connection, {"t": turn_id}) for turn_id in turn_ids]
 
         return await self._database.read(work)
+
+    def _keep(self, connection: Connection, definition: Kept) -> None:
+        if definition.digest not in self._known:
+            _KEEP[connection.dialect.name].run(connection, {"digest": definition.digest, "body": definition.body})
+
+    def _remember(self, definition: Kept) -> None:
+        """Definitions that are known to be kept need no look; definitions are never removed."""
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        self._known.add(definition.digest)
 
     def _is_mine(self, connection: Connection, turn_id: TurnId, lease: int) -> bool:
         """Whether the write that is tried again was kept at its first try."""
@@ -562,11 +592,6 @@ def _intent_row(turn_id: TurnId, intent: Intent, now: float) -> JSON:
         "started_at": now,
         "finished_at": None,
     }
-
-
-def _keep(connection: Connection, definition: Kept) -> None:
-    if _KNOWN.row(connection, {"d": definition.digest}) is None:
-        _KEEP.run(connection, {"digest": definition.digest, "body": definition.body})
 
 
 def _conclude(connection: Connection, turn_id: TurnId, concluded: Sequence[Conclusion], now: float) -> None:

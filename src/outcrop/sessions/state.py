@@ -18,6 +18,7 @@ from sqlalchemy import update as sql_update
 from outcrop.ids import SessionKey, TurnId
 from outcrop.messages import Message
 from outcrop.sessions.journal import Also, Moved, OpenTurn, read_turn
+from outcrop.sessions.spend import forgetting
 from outcrop.sessions.tables import STEPS, TURNS
 from outcrop.storage.database import METADATA, Database
 from outcrop.storage.statements import Prepared, Row
@@ -269,3 +270,4 @@ def _forget(connection: Connection, session: Session) -> None:
     if not gone and _GET.row(connection, {"k": session.key}) is not None:
         raise Moved(session.key)
     _DROP_HISTORY.run(connection, {"k": session.key})
+    forgetting(session.key)(connection)

@@ -44,6 +44,7 @@ Index(
     sqlite_where=TURNS.c.state == "running",
     postgresql_where=TURNS.c.state == "running",
 )
+Index("turns_queued", TURNS.c.id, sqlite_where=TURNS.c.state == "queued", postgresql_where=TURNS.c.state == "queued")
 Index("turns_to_announce", TURNS.c.id, sqlite_where=TURNS.c.announced >= 0, postgresql_where=TURNS.c.announced >= 0)
 STEPS = Table(
     "steps",

@@ -1,4 +1,4 @@
-"""Events into counters, and gauges beside them, in Prometheus' text form, under the names that CloudWatch uses for agents.
+"""Events into counters, and gauges beside them, in Prometheus' text form, under CloudWatch's names for agents.
 
 Tokens are counted for every model call, whether or not anybody asked for a trace. Labels are
 few on purpose: operation and model.

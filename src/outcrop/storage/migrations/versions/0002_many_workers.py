@@ -23,6 +23,8 @@ def upgrade() -> None:
         op.add_column("turns", column)
     running, told = sa.text("state = 'running'"), sa.text("announced >= 0")
     op.create_index("turns_carried", "turns", ["holder"], sqlite_where=running, postgresql_where=running)
+    queued = sa.text("state = 'queued'")
+    op.create_index("turns_queued", "turns", ["id"], sqlite_where=queued, postgresql_where=queued)
     op.create_index("turns_to_announce", "turns", ["id"], sqlite_where=told, postgresql_where=told)
     op.create_table(
         "workers",
