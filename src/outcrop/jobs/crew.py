@@ -37,8 +37,7 @@ class Unchanged(Generic[K, V]):
         seen = {key: self._since.get(key, (value, now)) for key, value in values.items()}
         self._since = {key: then if then[0] == values[key] else (values[key], now) for key, then in seen.items()}
         still = {key: value for key, (value, since) in self._since.items() if now - since >= self._for_s}
-        for key in still:
-            del self._since[key]
+        self._since |= {key: (value, now) for key, value in still.items()}
         return still
 
     def forget(self) -> None:
@@ -106,13 +105,15 @@ class Crew:
         return self._lease_s * 2 / 3
 
     async def _beat(self) -> None:
-        started = time.monotonic()
+        started, held = time.monotonic(), self._running.claims()
         left = max(self._lease_s / 6, self._beaten + self._silence_s - started)
         # The only process has nobody to fear, and a busy disk.
         async with asyncio.timeout(left if self._database.shared else None):
             seen = await self._database.run(rows.beat, self._worker)
         self._beaten = started
-        strays = self._strays.look(self._running.keep_only(seen.mine), started)
+        # Only claims from before the look can be missed by it.
+        self._running.lost({name: owner for name, owner in held.items() if seen.mine.get(name) != owner})
+        strays = self._strays.look(self._running.idle(seen.mine), started)
         if strays:
             await self._database.run(rows.take_back, self._worker, strays)
         for worker, beats in self._workers.look(seen.others, started).items():

@@ -55,11 +55,11 @@ class JobsDatabase:
     def engine(self) -> Engine:
         """The engine, made at its first use.
 
-        Errors: RuntimeError when the database is closed.
+        Errors: JobsUnavailable when the database is closed.
         """
         with self._opening:
             if self._closed:
-                raise RuntimeError("the jobs database is closed")
+                raise JobsUnavailable("the jobs database is closed")
             if self._engine is None:
                 self._engine = _postgresql(self._setting) if self.shared else _sqlite(self._file(), self._synchronous)
             return self._engine
@@ -81,6 +81,8 @@ class JobsDatabase:
 
         Errors: JobsUnavailable; whatever the function raises.
         """
+        if self._closed:
+            raise JobsUnavailable("the jobs database is closed")
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
         except DBAPIError as error:

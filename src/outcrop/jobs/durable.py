@@ -115,8 +115,9 @@ class DurableJobs:
             self._runtime.stop_taking()
         await asyncio.gather(self._sweeps.stop(grace_s), self._running.drain(grace_s))
         if self.launched:
-            await self._crew.leave(_PATIENCE_S)
+            # Last of all, when nothing here can claim a job any more.
             await _beside(self._runtime.destroy, _PATIENCE_S)
+            await self._crew.leave(_PATIENCE_S)
         await _beside(self._database.close, _PATIENCE_S)
 
     async def submit(
@@ -198,10 +199,10 @@ class DurableJobs:
 
         Errors: JobsUnavailable; JobsInUse.
         """
-        if self.launched:
-            return
         if not self._started or self._closed:
             raise JobsUnavailable("jobs are taken between start and close")
+        if self.launched:
+            return
         if self._launch is None or self._launch.done():
             self._launch = asyncio.create_task(self._launch_now())
         await asyncio.shield(self._launch)
@@ -235,7 +236,9 @@ async def _beside(function: Callable[[], None], patience_s: float) -> None:
         else:
             done.set_result(None)
 
-    threading.Thread(target=run, name="outcrop-jobs-close", daemon=True).start()
+    thread = threading.Thread(target=run, name="outcrop-jobs-close", daemon=True)
+    thread.start()
     with suppress(TimeoutError):
         async with asyncio.timeout(patience_s):
             await asyncio.shield(asyncio.wrap_future(done))
+        thread.join()  # it has nothing left to do

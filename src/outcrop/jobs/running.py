@@ -96,15 +96,20 @@ class Running:
         for here in self._under_way.values():
             here.task.cancel()
 
-    def keep_only(self, mine: dict[str, str]) -> dict[str, str]:
-        """Cancel handlers whose claim is gone, and return the claims that nothing here runs.
+    def claims(self) -> dict[str, str]:
+        """The claims' tokens of the jobs under way, by the jobs' ids."""
+        return {name: here.owner for name, here in self._under_way.items() if here.owner is not None}
 
-        Shapes: ids of jobs to the claims' tokens, as in `rows.Seen.mine`.
-        """
-        for name, here in self._under_way.items():
-            if here.owner is not None and mine.get(name) != here.owner:
+    def lost(self, claims: dict[str, str]) -> None:
+        """Cancel handlers that still run under these claims, which are somebody else's or nobody's now."""
+        for name, owner in claims.items():
+            here = self._under_way.get(name)
+            if here is not None and here.owner == owner:
                 here.task.cancel()
-        return {name: owner for name, owner in mine.items() if name not in self._under_way}
+
+    def idle(self, claims: dict[str, str]) -> dict[str, str]:
+        """Those of these claims for which nothing is under way."""
+        return {name: owner for name, owner in claims.items() if name not in self._under_way}
 
     async def drain(self, grace_s: float) -> None:
         """Start nothing more, wait for what runs, and cancel what is left after grace_s."""

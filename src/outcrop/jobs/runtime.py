@@ -98,7 +98,7 @@ class Runtime:
                 "serializer": serializer,
                 "max_executor_threads": 4,
                 "use_listen_notify": False,
-                "notification_listener_polling_interval_sec": 0.25,
+                "notification_listener_polling_interval_sec": 0.1,
                 "scheduler_polling_interval_sec": _NEVER_S,
                 "enable_otlp": False,
                 "log_level": "ERROR",
