@@ -28,12 +28,14 @@ def parser() -> argparse.ArgumentParser:
     outcrop = argparse.ArgumentParser(prog="outcrop", description="Run Amazon Bedrock Agents code on any model.")
     commands = outcrop.add_subparsers(dest="command", required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", help="answer Bedrock Agents calls over HTTP")
-    serve.add_argument("--config", type=Path, help="configuration file (default: ./outcrop.toml where there is one)")
     serve.add_argument("--host", help="address to listen on")
     serve.add_argument("--port", type=int, help="port to listen on; 0 takes a free one")
-    serve.add_argument("--data-dir", help="folder of the database and of function code")
-    serve.add_argument("--database", help="sqlite, sqlite:memory, sqlite:///PATH, or postgresql://USER@HOST/NAME")
-    serve.add_argument("--log-level", default="warning", choices=["debug", "info", "warning", "error"])
+    worker = commands.add_parser("worker", help="take jobs and interrupted turns of a PostgreSQL database, no calls")
+    for command in (serve, worker):
+        command.add_argument("--config", type=Path, help="configuration file (default: ./outcrop.toml, if it is there)")
+        command.add_argument("--data-dir", help="folder of the database and of function code")
+        command.add_argument("--database", help="sqlite, sqlite:memory, sqlite:///PATH, or postgresql://USER@HOST/NAME")
+        command.add_argument("--log-level", default="warning", choices=["debug", "info", "warning", "error"])
     commands.add_parser("sdk-path", help="print the folder for AWS_DATA_PATH: then boto3 and `aws` know our API")
     return outcrop
 
@@ -45,7 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _sdk_path()
     logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
-        return _serve(_config(options))
+        config = _config(options)
+        return _work(config) if options.command == "worker" else _serve(config)
     except (RoomError, OSError) as error:
         print(f"outcrop: {error}", file=sys.stderr)
         return 2
@@ -64,11 +67,18 @@ def _config(options: argparse.Namespace) -> Config:
     if path is None and Path("outcrop.toml").is_file():
         path = Path("outcrop.toml")
     config = load(path)
-    given = {name: getattr(options, name) for name in ("host", "port", "data_dir", "database")}
+    given = {name: getattr(options, name, None) for name in ("host", "port", "data_dir", "database")}
     config = replace(config, server=replace(config.server, **{k: v for k, v in given.items() if v is not None}))
     if not 0 <= config.server.port <= 65535:
         raise ConfigMistake(f"[server] port: {config.server.port} is no port")
     return config
+
+
+def _work(config: Config) -> int:
+    # Imported here: `outcrop --help` and a mistake in the settings need none of it.
+    from outcrop.cli.worker import work
+
+    return work(config)
 
 
 def _serve(config: Config) -> int:
