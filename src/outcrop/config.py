@@ -86,6 +86,7 @@ class TurnSettings:
         900.0, "seconds per turn before it fails; waiting for the caller does not count", above=0
     )
     most_at_once: int = _setting(1000, "turns under way in one process at most; more are refused with 429", at_least=1)
+    keep_days: float = _setting(30.0, "days for which the journals of ended turns are kept", above=0)
     preamble_hold_chars: int = _setting(
         120,
         "characters of a streamed reply held back while it may still turn out to be words before a tool call",

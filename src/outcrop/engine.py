@@ -20,6 +20,7 @@ from outcrop.orchestration.policy import Policy, policy_for
 from outcrop.orchestration.queueing import Queue
 from outcrop.orchestration.recovery import Recovery
 from outcrop.orchestration.turns import Turns
+from outcrop.sessions.cleaning import Cleaning
 from outcrop.sessions.journal import Journal
 from outcrop.sessions.leases import Leases
 from outcrop.sessions.state import Sessions
@@ -90,6 +91,8 @@ class Engine:
             config.server.database, Path(config.server.data_dir), config.jobs, synchronous=config.server.synchronous
         )
         queue.registered_with(jobs, at_once=config.jobs.turns_at_once, per_tenant=config.jobs.turns_per_tenant or None)
+        cleaning = Cleaning(database, clock, config.turns.keep_days * 86_400)
+        jobs.every("sessions.clean", 3600.0, cleaning.once)
         return cls(
             config=config,
             clock=clock,

@@ -1,4 +1,4 @@
-"""`outcrop worker`: a process without a door, for turns in the background and for those that nobody carries any more."""
+"""`outcrop worker`: a process without a door, for turns in the background and those that nobody carries any more."""
 
 from __future__ import annotations
 
