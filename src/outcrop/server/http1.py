@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from outcrop.server.limits import Countdown, Gate
+from outcrop.server.limits import Countdown, Gate, cut_off
 
 MOST_HEAD = 65_536
 """Bytes of a request that may come without a byte of its body: its head, its trailers, the frames of its chunks."""
@@ -110,7 +110,7 @@ class Http1Protocol(HttpToolsProtocol):
         elif self.cycle.keep_alive:
             self.cycle.default_headers = [*self.cycle.default_headers, self._hint]
         if len(self.pipeline) > MOST_PIPELINED:
-            self.transport.abort()
+            cut_off(self.transport)
 
     def on_body(self, body: bytes) -> None:
         """More of a request's body, which nobody wants any more once the request is answered."""
@@ -218,7 +218,7 @@ class Http1Protocol(HttpToolsProtocol):
             self._watch()
         elif unsent:
             self._gate.cut("http/1.1")
-            self.transport.abort()
+            cut_off(self.transport)
 
 
 class _Outlet(asyncio.Transport):

@@ -32,7 +32,7 @@ from h2.exceptions import ProtocolError
 
 from outcrop.server.http2_connection import CONNECTION_WINDOW, RUNNING, ServerConnection
 from outcrop.server.http2_stream import Headers, Http2Stream, busy, request_scope
-from outcrop.server.limits import Countdown, Gate
+from outcrop.server.limits import Countdown, Gate, cut_off
 
 PIECE = 65_536
 """Bytes of an answer that are framed at a time, so that streams take turns."""
@@ -107,7 +107,7 @@ class Http2Protocol(asyncio.Protocol):
             self._take(event)
         self.flush()
         if self._transport.get_write_buffer_size() > MOST_UNSENT:
-            self._transport.abort()
+            cut_off(self._transport)
         elif self._leaving and not self._streams:
             self._close()
 
@@ -192,7 +192,7 @@ class Http2Protocol(asyncio.Protocol):
         """Give up on a stream whose peer takes nothing of its answer, or on the peer, if it takes nothing at all."""
         self._gate.cut("http/2")
         if self._full:
-            self._transport.abort()
+            cut_off(self._transport)
         else:
             self.reset(number, ErrorCodes.CANCEL)
             self.flush()
@@ -270,7 +270,12 @@ class Http2Protocol(asyncio.Protocol):
         self.flush()
         self._transport.close()
         if not self._lingering and self._transport.get_write_buffer_size():
-            self._lingering.start(self._gate.slow_client_s, self._transport.abort)
+            self._lingering.start(self._gate.slow_client_s, self._give_up)
+
+    def _give_up(self) -> None:
+        """The peer does not take our last words."""
+        self._gate.cut("http/2")
+        cut_off(self._transport)
 
 
 def _address(transport: asyncio.BaseTransport, name: str) -> tuple[str, int] | None:

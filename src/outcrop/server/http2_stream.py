@@ -158,6 +158,7 @@ class Http2Stream:
         Errors: Misplaced when the message cannot come now; ProtocolError of h2 for a header that cannot be sent.
         """
         if self._lost:
+            await asyncio.sleep(0)  # so that an application that only sends comes to hear of it
             return
         if message["type"] == "http.response.start" and not self._started:
             self._started = True

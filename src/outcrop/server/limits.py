@@ -10,13 +10,18 @@ peers with a `Countdown` each.
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
 
 from outcrop.config import ServerSettings
 from outcrop.errors import RoomError
 from outcrop.telemetry.metrics import Metrics
 
+MOST_UNSENT_IN_KERNEL = 65_536
+"""Bytes of an answer that the kernel takes before it has sent them, for each connection."""
 _LONGEST_WAIT_S = 30
+_NO_LINGERING = struct.pack("ii", 1, 0)
 
 
 class Crowded(RoomError):
@@ -82,7 +87,7 @@ class Gate:
 
     def _check_bytes(self, size: int, own: int) -> None:
         # A body that is alone is let in whatever its size, for it would never find more room.
-        if self._bytes > own and self._bytes + size > self._most_bytes:
+        if size and self._bytes > own and self._bytes + size > self._most_bytes:
             raise self._crowded("body_bytes", f"{self._bytes} bytes of request bodies are being worked on")
 
     def _crowded(self, limit: str, sentence: str) -> Crowded:
@@ -112,6 +117,26 @@ class Place:
     def leave(self) -> None:
         """The request is answered."""
         self._gate.leave(self._held)
+
+
+def hold_little(transport: asyncio.Transport) -> None:
+    """Let the kernel hold no more of an answer than it can send soon.
+
+    Without it, it takes megabytes for a peer that reads nothing, and wants no more of an answer until a third of them
+    is read: a slow peer would look like one that takes nothing.
+    """
+    peer, option = transport.get_extra_info("socket"), getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    if peer is not None and option is not None and peer.family != getattr(socket, "AF_UNIX", None):
+        peer.setsockopt(socket.IPPROTO_TCP, option, MOST_UNSENT_IN_KERNEL)
+
+
+def cut_off(transport: asyncio.Transport) -> None:
+    """End a connection at once, with all that it still holds here and in the kernel."""
+    peer = transport.get_extra_info("socket")
+    if peer is not None:
+        # Without it the kernel would offer the rest of the answer to a peer that takes nothing, for minutes.
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
+    transport.abort()
 
 
 class Countdown:

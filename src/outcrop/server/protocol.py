@@ -12,7 +12,7 @@ from typing import Any, Protocol, cast
 
 from outcrop.server.http1 import Http1Protocol
 from outcrop.server.http2 import Http2Protocol
-from outcrop.server.limits import Countdown, Gate
+from outcrop.server.limits import Countdown, Gate, hold_little
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -50,6 +50,7 @@ class EitherHttp(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the connection among the server's."""
         self._transport = cast("asyncio.Transport", transport)
+        hold_little(self._transport)
         _, server_state, _, _, gate = self._given
         server_state.connections.add(self)
         self._waiting.start(gate.keep_alive_s, self._transport.close)

@@ -227,9 +227,33 @@ class Application:
         self.told.append(message["type"])
         self.heard.set()
 
+    async def watching_first(self, _scope: Any, receive: Any, _send: Any) -> None:
+        """Wait for the request; answer nothing."""
+        self.told.append((await receive())["type"])
+        self.told.append((await receive())["type"])
+        self.heard.set()
+
     async def unread(self, _scope: Any, _receive: Any, send: Any) -> None:
         await _start(send)
         await send({"type": "http.response.body", "body": b"no, thank you"})
+
+    async def quick(self, _scope: Any, _receive: Any, send: Any) -> None:
+        """Answer whole, before anything of the body is read."""
+        await _start(send, ("content-length", "2"))
+        await send({"type": "http.response.body", "body": b"no"})
+
+    async def flood(self, _scope: Any, receive: Any, send: Any) -> None:
+        """Send 64 MiB, or as much as is taken while the client is there."""
+        await receive()
+        await _start(send)
+        gone = asyncio.ensure_future(receive())
+        self.flooded = 0
+        while not gone.done() and self.flooded < 1024:
+            await send({"type": "http.response.body", "body": bytes(65_536), "more_body": True})
+            self.flooded += 1
+        gone.cancel()
+        await send({"type": "http.response.body"})
+        self.heard.set()
 
     async def fails(self, _scope: Any, _receive: Any, _send: Any) -> None:
         raise ValueError("it fails")
@@ -252,14 +276,20 @@ async def _start(send: Any, *headers: tuple[str, str]) -> None:
 class Server:
     """uvicorn in a thread of its own."""
 
-    def __init__(self, app: Any = None, limits: ServerSettings | None = None, **settings: Any) -> None:
-        self.app = app or Application()
+    def __init__(
+        self, app: Any = None, limits: ServerSettings | None = None, gate: Gate | None = None, **settings: Any
+    ) -> None:
+        self.app = Application()
         self.metrics = Metrics()
-        self.gate = Gate(limits or ServerSettings(), self.metrics)
+        self.gate = gate or Gate(limits or ServerSettings(), self.metrics)
         listening = socket.create_server(("127.0.0.1", 0))
+
+        async def served(scope: Any, receive: Any, send: Any) -> None:
+            await (self.app if app is None or scope["type"] == "lifespan" else app)(scope, receive, send)
+
         self.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         config = uvicorn.Config(
-            self.app, http=partial(EitherHttp, gate=self.gate), lifespan="on",
+            served, http=partial(EitherHttp, gate=self.gate), lifespan="on",
             log_level="warning", access_log=False, server_header=False,
             timeout_graceful_shutdown=10, **settings,
         )  # fmt: skip

@@ -58,7 +58,7 @@ class Transport:
         return 0
 
     def get_extra_info(self, name: str) -> Any:
-        return {"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 2)}[name]
+        return {"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 2), "socket": None}[name]
 
 
 async def _echo(_scope: Any, receive: Any, send: Any) -> None:
