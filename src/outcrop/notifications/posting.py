@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import math
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ _MOST_BODY_BYTES = 65_536
 _LEAVE_WITHIN_S = 1.0
 _TRY_AGAIN = (408, 425, 429)
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_ALSO_PRIVATE = (ipaddress.ip_network("192.0.0.0/24"), ipaddress.ip_network("fec0::/10"))
+"""What some releases of Python take for public."""
+
 _HEADERS = {"User-Agent": "outcrop", "Content-Type": "application/json"}
 
 
@@ -58,6 +62,7 @@ class Post:
         total_s: float = 20.0,
         resolver: AbstractResolver | None = None,
         refused: Callable[[str], bool] | None = None,
+        remember_names_s: float = 10.0,
     ) -> None:
         """Keep the limits.
 
@@ -67,6 +72,7 @@ class Post:
         self._timeout = aiohttp.ClientTimeout(total=total_s, connect=connect_s)
         self._resolver = resolver
         self._refused = refused or is_private
+        self._remember_names_s = remember_names_s
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
 
     def refuses(self, host: str) -> bool:
@@ -74,7 +80,8 @@ class Post:
         try:
             ipaddress.ip_address(host.partition("%")[0])
         except ValueError:
-            return host == "localhost" or host.endswith(".localhost")
+            name = host.lower().rstrip(".")
+            return name == "localhost" or name.endswith(".localhost")
         return self._refused(host)
 
     async def send(
@@ -88,7 +95,7 @@ class Post:
     ) -> Answer:
         """The answer to one POST; of its body no more than 64 KB, and no more than comes in time.
 
-        Errors: Undeliverable when no answer came; Refused when the address is private and must not be.
+        Errors: Undeliverable when no answer came; Refused when the address is private and must not be, or is none.
         """
         place = place_of(url)
         try:
@@ -101,6 +108,8 @@ class Post:
             if isinstance(error.os_error, PrivateAddress):
                 raise Refused(f"{place} is on a private network or on this machine, which is not allowed") from error
             raise Undeliverable(f"{place} cannot be reached: {_reason(error)}") from error
+        except aiohttp.InvalidURL as error:
+            raise Refused(f"{place} is no address that can be called") from error
         except aiohttp.ConnectionTimeoutError as error:
             raise Undeliverable(f"{place} took no connection within {self._timeout.connect:g} s") from error
         except TimeoutError as error:
@@ -119,7 +128,10 @@ class Post:
         if allow_private not in self._sessions:
             self._sessions[allow_private] = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    resolver=self._resolver, socket_factory=None if allow_private else self._socket
+                    resolver=self._resolver,
+                    use_dns_cache=self._remember_names_s > 0,
+                    ttl_dns_cache=math.ceil(self._remember_names_s),
+                    socket_factory=None if allow_private else self._socket,
                 ),
                 # Receivers know nothing of each other, also not by a cookie; and nothing is unpacked unasked.
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -157,7 +169,7 @@ def is_private(address: str) -> bool:
         if ip in _NAT64:
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         ip = inner or ip
-    return not ip.is_global or ip.is_multicast or ip.is_reserved
+    return not ip.is_global or ip.is_multicast or ip.is_reserved or any(ip in network for network in _ALSO_PRIVATE)
 
 
 def place_of(url: URL) -> str:

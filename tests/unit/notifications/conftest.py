@@ -38,6 +38,12 @@ class Receiver:
         answer = self.answers.popleft() if self.answers else web.Response(status=204)
         return await answer(request) if callable(answer) else answer
 
+    async def parting(self, request: web.Request) -> web.StreamResponse:
+        """Answer, and end the connection."""
+        response = web.Response(status=204)
+        response.force_close()
+        return response
+
     async def open(self, port: int = 0) -> None:
         app = web.Application(client_max_size=100_000_000)
         app.router.add_post("/{path:.*}", self.take)
@@ -59,6 +65,8 @@ class Names(AbstractResolver):
     ) -> list[ResolveResult]:
         self.asked.append(host)
         addresses = self.answers.popleft() if len(self.answers) > 1 else self.answers[0]
+        if not addresses:
+            raise OSError("no such name")
         return [
             ResolveResult(hostname=host, host=address, port=port, family=_family(address), proto=0, flags=0)
             for address in addresses
@@ -70,6 +78,12 @@ class Names(AbstractResolver):
 
 def _family(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+@pytest.fixture
+def names() -> type[Names]:
+    """A resolver; its arguments are the addresses of one answer after the other."""
+    return Names
 
 
 @pytest.fixture
