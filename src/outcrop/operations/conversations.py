@@ -35,6 +35,8 @@ from outcrop.telemetry.aws_trace import TraceReader
 
 TERMINATED = "Session is terminated as 'endSession' flag is set in request."
 _MOST_CHUNK_BYTES = 1_000_000
+_FRESH_S = 2.0
+_HEARD_LOOKS, _HEARD_LOOK_S = 10, 0.025
 _MOST_LOOKS = 8
 """How often a call looks again at a session that changes under its hands."""
 
@@ -182,15 +184,21 @@ async def _find_or_begin(call: Invocation) -> Listener:
         return Terminated()
     if call.state.get("returnControlInvocationResults"):
         return await _resume(call, session, open_turn)
-    if open_turn is not None:
-        if _asks_the_same(call, open_turn):
-            return await _once_more(call, open_turn)
-        if open_turn.state == "running":
-            await _not_now(call, open_turn)
-        if not open_turn.is_over:
-            session = await turns.leave(session, open_turn)
-    opening = _opening(call, session)
-    return await turns.begin(session, call.definition, opening, retry_key=call.context.retry_key)
+    if open_turn is not None and _asks_the_same(call, open_turn):
+        if await _is_heard_soon(call, open_turn):
+            raise Moved(open_turn.id)
+        return await _once_more(call, open_turn)
+    return await _begin(call, session, open_turn)
+
+
+async def _begin(call: Invocation, session: Session, open_turn: OpenTurn | None) -> Listener:
+    """A new turn; one that waits or is paused is left for it."""
+    turns = call.context.engine.turns
+    if open_turn is not None and open_turn.state == "running":
+        await _not_now(call, open_turn)
+    if open_turn is not None and not open_turn.is_over:
+        session = await turns.leave(session, open_turn)
+    return await turns.begin(session, call.definition, _opening(call, session), retry_key=call.context.retry_key)
 
 
 async def _retried(call: Invocation) -> Listener | None:
@@ -217,6 +225,23 @@ def _asks_the_same(call: Invocation, open_turn: OpenTurn) -> bool:
         return True
     was_resumed = open_turn.state == "running" and open_turn.invocation_id
     return open_turn.opening["input_text"] == call.ask["inputText"] and not was_resumed
+
+
+async def _is_heard_soon(call: Invocation, open_turn: OpenTurn) -> bool:
+    """Whether the end of a turn was heard at another server, which is only now being written down.
+
+    A caller that says the same twice in a row, quickly and at two servers, means two turns. Where nothing comes in,
+    it did not hear the first one.
+    """
+    engine = call.context.engine
+    is_fresh = open_turn.finished_at is not None and engine.clock.now() - open_turn.finished_at < _FRESH_S
+    if not engine.database.is_shared or not is_fresh or call.context.attempt > 1:
+        return False
+    for _ in range(_HEARD_LOOKS):
+        await asyncio.sleep(_HEARD_LOOK_S)
+        if await engine.sessions.named_turn(call.key) != open_turn.id:
+            return True
+    return False
 
 
 async def _once_more(call: Invocation, open_turn: OpenTurn) -> Listener:

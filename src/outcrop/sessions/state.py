@@ -45,6 +45,7 @@ HISTORY = Table(
 )
 
 _GET = Prepared(select(SESSIONS).where(SESSIONS.c.key == bindparam("k")))
+_NAMED = Prepared(select(SESSIONS.c.open_turn).where(SESSIONS.c.key == bindparam("k")))
 _TURNS = Prepared(select(HISTORY.c.messages).where(HISTORY.c.session_key == bindparam("k")).order_by(HISTORY.c.turn))
 _NEW = Prepared(insert(SESSIONS), SESSIONS.columns.keys())
 _SAVE = Prepared(
@@ -149,6 +150,18 @@ class Sessions:
             # Journals of the first release do not say how long the history was: a turn that is not over comes last.
             base = _ALL if turn.base < 0 and not turn.is_over else turn.base
             return _session(row, _BEFORE.rows(connection, {"k": turn.session_key, "b": base})), turn
+
+        return await self._database.read(work)
+
+    async def named_turn(self, key: SessionKey) -> str:
+        """The turn that a session's row names as not over or not heard, "" for none.
+
+        Errors: Unavailable.
+        """
+
+        def work(connection: Connection) -> str:
+            row = _NAMED.row(connection, {"k": key})
+            return "" if row is None else row[0]
 
         return await self._database.read(work)
 
