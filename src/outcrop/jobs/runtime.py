@@ -110,6 +110,9 @@ class Runtime:
             self._client.register_queue(kind.name, **_limits(kind), polling_interval_sec=self._poll_s)
         DBOS.listen_queues([kind.name for kind in kinds])
         DBOS.launch()
+        # Left to itself, DBOS sleeps through up to a minute of a database that is back; what it does not retry here,
+        # it does again at its next look.
+        cast("Any", self._dbos)._sys_db._retry_connection_errors = False
 
     def enqueue(self, kind: str, key: str, body: bytes, tenant: str, delay_s: float) -> None:
         """Keep a job, unless its kind and key are known.

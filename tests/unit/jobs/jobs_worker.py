@@ -60,21 +60,18 @@ async def main() -> None:
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
     await jobs.start(eager=ASKED["eager"])
     note("started", "dbos" in sys.modules)
-    submitting: set[asyncio.Task[None]] = set()
+    lines = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
 
-    async def submit(line: bytes) -> None:
-        kind, key, body = json.loads(line)
-        await jobs.submit(kind, key, body)
-        note("submitted", key)
+    async def submit() -> None:
+        while line := await lines.readline():
+            kind, key, body = json.loads(line)
+            await jobs.submit(kind, key, body)
+            note("submitted", key)
 
-    def read() -> None:
-        if line := sys.stdin.buffer.readline():
-            submitting.add(loop.create_task(submit(line)))
-        else:
-            loop.remove_reader(sys.stdin)
-
-    loop.add_reader(sys.stdin, read)
+    submitting = asyncio.create_task(submit())
     await stopping.wait()
+    submitting.cancel()
     await jobs.close(0.2)
     note("stopped")
 

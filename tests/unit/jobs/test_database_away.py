@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 
 import pytest
 
@@ -38,6 +39,12 @@ async def test_jobs_go_on_when_the_database_is_back(database, server, make, seen
     await until(submitted)
     await state(jobs, "hold", "after", "done")
     await state(jobs, "hold", "held", "done")
+
+
+def test_dbos_still_has_the_switch_that_makes_it_look_again_soon() -> None:
+    from dbos._sys_db import SystemDatabase
+
+    assert "_retry_connection_errors" in inspect.getsource(SystemDatabase.__init__)
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
