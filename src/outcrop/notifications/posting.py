@@ -104,6 +104,8 @@ class Post:
             ) as response:
                 beginning = await _beginning(response, read_within_s)
                 return Answer(place, response.status, response.headers.copy(), beginning)
+        except aiohttp.ClientSSLError as error:
+            raise Undeliverable(f"{place} cannot be reached: its certificate or its TLS cannot be used") from error
         except aiohttp.ClientConnectorError as error:
             if isinstance(error.os_error, PrivateAddress):
                 raise Refused(f"{place} is on a private network or on this machine, which is not allowed") from error
@@ -193,8 +195,6 @@ def failure(answer: Answer) -> Undeliverable | Refused:
 def _reason(error: aiohttp.ClientConnectorError) -> str:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "its name is not known"
-    if isinstance(error, aiohttp.ClientSSLError):
-        return "its certificate or its TLS cannot be used"
     return error.os_error.strerror or "no connection"
 
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from outcrop.clock import StillClock
 from outcrop.notifications.base import Notice
@@ -44,12 +50,12 @@ class Receiver:
         response.force_close()
         return response
 
-    async def open(self, port: int = 0) -> None:
+    async def open(self, port: int = 0, ssl_context: ssl.SSLContext | None = None) -> None:
         app = web.Application(client_max_size=100_000_000)
         app.router.add_post("/{path:.*}", self.take)
         self.runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self.runner.setup()
-        await web.TCPSite(self.runner, self.host, port).start()
+        await web.TCPSite(self.runner, self.host, port, ssl_context=ssl_context).start()
         self.port = self.runner.addresses[0][1]
 
 
@@ -99,9 +105,9 @@ async def receivers() -> AsyncIterator[Callable[[str, int], Any]]:
     """Further receivers, on other addresses of this machine."""
     opened = []
 
-    async def open_one(host: str, port: int = 0) -> Receiver:
+    async def open_one(host: str, port: int = 0, ssl_context: ssl.SSLContext | None = None) -> Receiver:
         receiver = Receiver(host)
-        await receiver.open(port)
+        await receiver.open(port, ssl_context)
         opened.append(receiver)
         return receiver
 
@@ -149,3 +155,28 @@ def forever() -> Callable[[web.Request], Any]:
         raise AssertionError
 
     return hang
+
+
+@pytest.fixture
+def self_signed(tmp_path: Path) -> ssl.SSLContext:
+    """What a server needs for TLS, with a certificate that nobody vouches for."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name, now = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")]), datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    pem = tmp_path / "server.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    pem.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    return context

@@ -213,6 +213,13 @@ async def test_what_is_no_http_is_undeliverable(webhook, notice) -> None:
     await server.wait_closed()
 
 
+async def test_a_certificate_that_nobody_vouches_for_is_not_trusted(webhook, receivers, notice, self_signed) -> None:
+    receiver = await receivers("127.0.0.1", ssl_context=self_signed)
+    with pytest.raises(Undeliverable, match="its certificate or its TLS cannot be used"):
+        await webhook(url=f"https://127.0.0.1:{receiver.port}/").deliver(notice)
+    assert receiver.taken == []
+
+
 async def test_cookies_of_one_receiver_are_kept_from_all(webhook, receiver, notice) -> None:
     receiver.answers.append(web.Response(headers={"Set-Cookie": "who=you; Path=/"}))
     hook = webhook()
