@@ -64,6 +64,16 @@ def test_the_body_has_the_members_that_the_shape_has() -> None:
     assert json.loads(fault_response(EXTENSIONS, fault, "id").body) == {"message": "No.", "fieldList": fields}
 
 
+def test_a_fault_that_says_when_to_come_back_says_it_in_a_header_alone() -> None:
+    soon, later = errors.ThrottlingException("No."), errors.ConflictException("No.", retry_after_s=2.5)
+
+    for fault, seconds in ((soon, "1"), (later, "3")):
+        response = fault_response(RUNTIME, fault, "id")
+        assert dict(response.headers)["Retry-After"] == seconds
+        assert json.loads(response.body) == {"message": "No."}
+    assert "Retry-After" not in dict(fault_response(RUNTIME, errors.ConflictException("No."), "id").headers)
+
+
 def test_members_that_are_not_set_are_left_out() -> None:
     gateway = errors.BadGatewayException("No.", resourceName="Lambda")
     internal = errors.InternalServerException("No.", reason=None)

@@ -63,7 +63,8 @@ class Door:
         identifier = request_id()
         declared = _declared(scope)
         try:
-            place = self._gate.enter(min(declared, self._most_bytes))
+            # A body that is too large in any case is refused for that, which needs no room.
+            place = self._gate.enter(declared if declared <= self._most_bytes else 0)
         except Crowded as error:
             await self._turn_away(scope, send, identifier, error)
             return

@@ -163,6 +163,7 @@ def test_a_body_that_nobody_wants_has_an_end(serving: Callable[..., Any]) -> Non
         assert pour(connection, bytes(1_048_576), 2 * MOST_DRAINED) < 2 * MOST_DRAINED
 
 
+@EITHER_LOOP
 def test_a_last_answer_waits_for_the_body_that_nobody_wants(serving: Callable[..., Any]) -> None:
     server = serving()
     body = bytes(3_000_000)

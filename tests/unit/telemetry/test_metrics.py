@@ -31,3 +31,13 @@ def test_the_text_form_names_every_counter_and_escapes_labels() -> None:
 
     assert 'outcrop_requests_total{operation="a\\"b\\\\c\\nd",status="200"} 1\n' in text
     assert "# TYPE outcrop_turns_total counter\n" in text
+
+
+def test_a_gauge_shows_what_is_the_case_when_somebody_looks() -> None:
+    metrics, inside = Metrics(), [1, 2]
+    metrics.gauge("outcrop_requests_in_flight", lambda: len(inside))
+    inside.append(3)
+
+    text = metrics.text()
+
+    assert "# TYPE outcrop_requests_in_flight gauge\noutcrop_requests_in_flight 3\n" in text
