@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Column, Connection, Float, Integer, LargeBinary, String, Table, bindparam, delete, insert, select
 from sqlalchemy import update as sql_update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from outcrop.ids import SessionKey, TurnId
 from outcrop.messages import Message
@@ -47,7 +48,13 @@ HISTORY = Table(
 _GET = Prepared(select(SESSIONS).where(SESSIONS.c.key == bindparam("k")))
 _NAMED = Prepared(select(SESSIONS.c.open_turn).where(SESSIONS.c.key == bindparam("k")))
 _TURNS = Prepared(select(HISTORY.c.messages).where(HISTORY.c.session_key == bindparam("k")).order_by(HISTORY.c.turn))
-_NEW = Prepared(insert(SESSIONS), SESSIONS.columns.keys())
+_NEW = {
+    dialect.__name__.rpartition(".")[2]: Prepared(
+        dialect.insert(SESSIONS).on_conflict_do_nothing(), SESSIONS.columns.keys()
+    )
+    for dialect in (postgresql, sqlite)
+}
+"""Two calls may both be the first of their session: one of them inserts nothing."""
 _SAVE = Prepared(
     sql_update(SESSIONS)
     .where(SESSIONS.c.key == bindparam("k"))
@@ -194,11 +201,10 @@ def starting(session: Session, turn_id: TurnId, now: float) -> Also:
             _forget(connection, session)
             _ABANDON.run(connection, {"k": session.key, "f": now})
         if session.is_new:
-            try:
-                _NEW.run(connection, _row(session, turn_id, now))
-            except _duplicate(connection) as error:
-                raise Moved(session.key) from error
-        elif not _OPEN.run(connection, {"k": session.key, "was": session.open_turn, "o": turn_id, "u": now}):
+            done = _NEW[connection.dialect.name].run(connection, _row(session, turn_id, now))
+        else:
+            done = _OPEN.run(connection, {"k": session.key, "was": session.open_turn, "o": turn_id, "u": now})
+        if not done:
             raise Moved(session.key)
 
     return also
@@ -253,12 +259,6 @@ def _row(session: Session, turn_id: TurnId, now: float) -> dict[str, Any]:
         "last_used_at": now,
         "started_at": session.started_at,
     }
-
-
-def _duplicate(connection: Connection) -> type[Exception]:
-    """What the driver raises where a row of that key is there already."""
-    driver: Any = connection.dialect.dbapi
-    return driver.IntegrityError
 
 
 def _session(row: Mapping[str, Any], turns: Sequence[Row]) -> Session:
