@@ -68,6 +68,7 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         runtime: Runtime = self.server.runtime
         runtime.asks.append((self.path, body))
+        runtime.names.append((self.headers["amz-sdk-invocation-id"], self.headers["amz-sdk-request"]))
         reply = runtime.replies.popleft()
         if reply.hang is not None:
             reply.hang.wait(30)
@@ -114,11 +115,12 @@ class Server(ThreadingHTTPServer):
 
 
 class Runtime:
-    """The scripted server: `replies` are given one per request, `asks` are what it was sent."""
+    """The scripted server: `replies` are given one per request, `asks` are what it was sent, `names` under which id."""
 
     def __init__(self) -> None:
         self.replies: deque[Reply] = deque()
         self.asks: list[tuple[str, dict[str, Any]]] = []
+        self.names: list[tuple[str, str]] = []
         self._server = Server(("127.0.0.1", 0), Handler)
         self._server.runtime = self
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)

@@ -18,6 +18,7 @@ from outcrop.client.failures import (
     AgentNotReady,
     AgentRequestInvalid,
     AgentServerFailed,
+    AgentStillRunning,
     AgentThrottled,
     AgentUnreachable,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "AgentNotReady",
     "AgentRequestInvalid",
     "AgentServerFailed",
+    "AgentStillRunning",
     "AgentThrottled",
     "AgentUnreachable",
     "Answer",

@@ -7,7 +7,6 @@ ask --InvokeAgent--> chunks -> on_chunk | traces -> on_step | returnControl -> o
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Generator, Mapping
 from contextlib import closing
@@ -26,16 +25,8 @@ from botocore.exceptions import (
     SSLError,
 )
 
-from outcrop.client.failures import (
-    AgentCallFailed,
-    AgentConflict,
-    AgentInterrupted,
-    AgentNotReady,
-    AgentServerFailed,
-    AgentThrottled,
-    AgentUnreachable,
-    typed,
-)
+from outcrop.client.attempts import Attempts, Rules, name_attempts
+from outcrop.client.failures import AgentCallFailed, AgentInterrupted, AgentUnreachable, typed
 from outcrop.client.reading import Answer, OnChunk, OnStep, Reading
 from outcrop.client.return_control import OnReturnControl, perform
 from outcrop.client.steps import Step
@@ -43,9 +34,7 @@ from outcrop.client.steps import Step
 JSON = dict[str, Any]
 _SERVICE = "bedrock-agent-runtime"
 _AWS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
-_MAX_BACKOFF_S = 20.0
 _NEVER_CONNECTED = (ConnectTimeoutError, EndpointConnectionError, ProxyConnectionError, SSLError)
-_MAY_PASS = (AgentUnreachable, AgentThrottled, AgentNotReady, AgentConflict, AgentServerFailed)
 
 
 class MakesClients(Protocol):
@@ -60,14 +49,15 @@ class MakesClients(Protocol):
 class AgentClient:
     """Asks agents, with time limits, typed errors and retries that repeat no action.
 
-    Sent again, with the same text on the same session, is what is safe:
+    Sent again, with the same text on the same session and under the same id, is what is safe:
 
     - what never began: no connection, throttled, model not ready, session busy, service failed;
     - a turn that failed by throttling or an unready model, if its traces show that nothing was carried out in it;
     - a turn that was interrupted (connection cut, silence, service failed in it), if the server resumes such turns.
-      Outcrop does: it goes on from its journal and repeats no action that was recorded. AWS does not say, so there it
-      is left to you. A turn that turns out to be alive at the server is left to end there: the interruption is raised,
-      and the answer becomes part of the session.
+      Outcrop does: whether the turn lives on, is taken up after a crash or has ended by now, the call joins it and is
+      told the rest; what was told is not told twice, and no action that was recorded is repeated. AWS does not say, so
+      there it is left to you;
+    - a turn that lasts longer than the server lets one call last: joined again at once, for `patience_s`.
 
     Invalid requests, failed dependencies and everything else are never sent again. May be shared between threads.
     """
@@ -82,6 +72,9 @@ class AgentClient:
     """Requests made for one, the first among them; with `backoff_s` enough for a server that is being restarted."""
     backoff_s: float = 0.5
     """The first wait, at most; it doubles with every attempt up to 20 s: about 11 s for six attempts."""
+    patience_s: float = 900.0
+    """How long one request waits for a turn that goes on beyond the server's limit for a call; no attempts are counted
+    for that."""
     trace: bool = True
     """Without traces there are no steps and no tokens, and a turn that failed half-way is not made again."""
     stream: bool = True
@@ -107,6 +100,7 @@ class AgentClient:
             retries={"total_max_attempts": 1},  # boto3 would make a turn again without asking whether it has acted
         )
         self._client = _client(self.session, options)
+        name_attempts(self._client)
         if self.resumes is None:
             self.resumes = not _host(self._client.meta.endpoint_url).endswith(_AWS)
 
@@ -162,39 +156,22 @@ class AgentClient:
 
     def _send(self, reading: Reading, ask: JSON) -> None:
         """One request, as often as is safe and of use."""
-        interruption: AgentCallFailed | None = None
-        attempt = 0
+        rules = Rules(self.attempts, self.backoff_s, self.patience_s, bool(self.resumes), self.trace)
+        attempts = Attempts(rules)
+        reading.begin()
         while True:
-            attempt += 1
             try:
-                reading.begin()
-                with closing(self._events(reading, ask)) as events:
+                with attempts.made(), closing(self._events(reading, ask)) as events:
                     for name, member in events:
                         reading.take(name, member)
                 reading.end()
                 return
             except AgentCallFailed as error:
                 error.request_id, error.partial_text = reading.request_id, reading.text
-                if attempt >= self.attempts or not self._is_safe_again(error, reading, interruption):
-                    if interruption is not None and not error.has_begun:
-                        raise interruption from error  # what is to be known is that a turn may live on
-                    raise
-                # The first time at once, while a turn that lives on still keeps its session busy.
-                wait_s = 0.0 if isinstance(error, AgentInterrupted) and interruption is None else self._wait_s(attempt)
-                interruption = interruption or (error if _is_interruption(error) else None)
+                again = attempts.after(error, has_acted=reading.has_acted)
+                reading.again(joins=again.joins)
                 reading.tell(Step("retry", error.code, error.message))
-            time.sleep(wait_s)
-
-    def _is_safe_again(self, error: AgentCallFailed, reading: Reading, interruption: AgentCallFailed | None) -> bool:
-        if not error.has_begun:
-            lives_on = interruption is not None and isinstance(error, AgentConflict)
-            return isinstance(error, _MAY_PASS) and not lives_on
-        if _is_interruption(error):
-            return bool(self.resumes)
-        return isinstance(error, AgentThrottled | AgentNotReady) and self.trace and not reading.has_acted
-
-    def _wait_s(self, attempt: int) -> float:
-        return random.SystemRandom().uniform(0.5, 1.0) * min(self.backoff_s * 2 ** (attempt - 1), _MAX_BACKOFF_S)
+            time.sleep(again.wait_s)
 
     def _events(self, reading: Reading, ask: JSON) -> Generator[tuple[str, Any]]:
         """The stream's events by name; whatever goes wrong on the way is an AgentCallFailed."""
@@ -219,11 +196,6 @@ class AgentClient:
                 if event is None:
                     return
                 yield next(iter(event.items()))
-
-
-def _is_interruption(error: AgentCallFailed) -> bool:
-    """Whether a turn had begun and may not have ended."""
-    return error.has_begun and isinstance(error, AgentInterrupted | AgentServerFailed)
 
 
 def _check(endpoint_url: str) -> None:

@@ -8,6 +8,7 @@ AgentCallFailed
 |- AgentConflict            the session is busy
 |- AgentServerFailed        the service failed
 |- AgentDependencyFailed    an action or the model's server failed; the session is usable
+|  `- AgentStillRunning     no failure: the call has lasted as long as the server lets one last, and the turn goes on
 |- AgentRequestInvalid      the request or the agent cannot be served
 |- AgentNotFound            no such agent or alias
 `- AgentAccessDenied        not allowed
@@ -15,6 +16,7 @@ AgentCallFailed
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -69,6 +71,10 @@ class AgentDependencyFailed(AgentCallFailed):
     """Something that the agent depends on failed: an action, the model's server. The session is usable."""
 
 
+class AgentStillRunning(AgentDependencyFailed):
+    """The call has lasted as long as the server lets a call last. The turn goes on there; the same request joins it."""
+
+
 class AgentRequestInvalid(AgentCallFailed):
     """The request, or the agent as it is set up, cannot be served; the message says why."""
 
@@ -80,6 +86,9 @@ class AgentNotFound(AgentCallFailed):
 class AgentAccessDenied(AgentCallFailed):
     """The caller may not call the agent, or the agent may not call its model."""
 
+
+_GOES_ON = re.compile(r"Turn \S+ did not end within .+ It goes on\b")
+"""How Outcrop says so; the shape is that of a failed dependency."""
 
 _KINDS: Mapping[str, type[AgentCallFailed]] = {
     "AccessDeniedException": AgentAccessDenied,
@@ -100,4 +109,7 @@ def typed(error: ClientError, *, has_begun: bool) -> AgentCallFailed:
     code, message = str(told.get("Code", "")), str(told.get("Message", ""))
     code = code[:1].upper() + code[1:]  # in a stream the service writes throttlingException
     is_proxys = code.isdecimal() and code.startswith("5")  # an answer without AWS's shape: its code is the HTTP status
-    return _KINDS.get(code, AgentServerFailed if is_proxys else AgentCallFailed)(code, message, has_begun=has_begun)
+    kind = _KINDS.get(code, AgentServerFailed if is_proxys else AgentCallFailed)
+    if kind is AgentDependencyFailed and _GOES_ON.match(message):
+        kind = AgentStillRunning
+    return kind(code, message, has_begun=has_begun)

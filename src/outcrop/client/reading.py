@@ -1,5 +1,8 @@
 """What is read of an answer while it comes: text, citations, files, steps, and what the caller owes.
 
+    begin -> take* -> end          a request that came through
+             take* -> again -> take* -> end     one that was made again: what comes again is told once
+
 One `Reading` serves one `ask`, over all its requests and attempts.
 """
 
@@ -18,6 +21,7 @@ from outcrop.client.steps import Step, StepReader
 JSON = dict[str, Any]
 OnChunk = Callable[[str], object]
 OnStep = Callable[[Step], object]
+_VOID = Step("retry", "AnswerVoid", "the answer has changed since it was begun; it is told from its start")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +62,31 @@ class Reading:
         self.begin()
 
     def begin(self) -> None:
-        """A request is made: what an earlier one had streamed of the answer is forgotten."""
+        """A new request is made."""
+        self.text = ""
+        self._again: str | None = None
+        self._told: list[Step] = []
+        self._at_start = self._reader.copy()
+        self._listen()
+
+    def again(self, *, joins: bool) -> None:
+        """The request is made again: its events come from the first one on, and those that were told are passed over.
+
+        Shapes: `joins` is False where the turn has ended and another one is begun, whose steps are its own.
+        """
+        self._again = ""
+        if joins:
+            self._reader = self._at_start.copy()
+        else:
+            self._told, self._at_start = [], self._reader.copy()
+        self._listen()
+
+    def _listen(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._citations: list[JSON] = []
         self._files: list[JSON] = []
         self._is_answered = False
-        self.text = ""
+        self._heard = 0
         self.control: ReturnControl | None = None
 
     def take(self, name: str, member: Any) -> None:
@@ -78,7 +101,7 @@ class Reading:
                 if step is not None:
                     self.has_acted = self.has_acted or step.is_action
                     self._is_answered = self._is_answered or (step.kind == "answer" and not step.agent)
-                    self.tell(step)
+                    self._tell_once(step)
             case "returnControl":
                 self._is_answered = True
                 self.control = asked_of(member)
@@ -95,6 +118,9 @@ class Reading:
         self._write(self._decoder.decode(b"", final=True))
         if not self._is_answered:
             raise AgentInterrupted("Interrupted", "the stream ended without an answer", has_begun=True)
+        if self._again is not None and self._again != self.text:
+            whole = self._take_back()
+            self._write(whole)
 
     def tell(self, step: Step) -> None:
         """Keep a step and hand it on."""
@@ -118,7 +144,18 @@ class Reading:
             return_control=self.control,
         )
 
+    def _tell_once(self, step: Step) -> None:
+        """Tell a step unless an earlier attempt did. From the first that differs on, all are new."""
+        if step.kind != "failure":  # of an attempt, and no part of a turn that goes on
+            at, self._heard = self._heard, self._heard + 1
+            if at < len(self._told) and step.is_like(self._told[at]):
+                return
+            self._told[at:] = [step]
+        self.tell(step)
+
     def _write(self, text: str) -> None:
+        if text and self._again is not None:
+            text = self._rest(text)
         if not text:
             return
         if self._first_chunk_s is None:
@@ -126,3 +163,20 @@ class Reading:
         self.text += text
         if self._on_chunk is not None:
             self._on_chunk(text)
+
+    def _rest(self, text: str) -> str:
+        """What has not been told of an answer that comes again, perhaps in other pieces."""
+        again = self._again = f"{self._again}{text}"
+        if self.text.startswith(again):
+            return ""
+        if not again.startswith(self.text):
+            return self._take_back()
+        self._again = None
+        return again[len(self.text) :]
+
+    def _take_back(self) -> str:
+        """Say that what was told of the answer is void; the answer as it is now, so far as it has come."""
+        again, self._again = self._again or "", None
+        self.text = ""
+        self.tell(_VOID)
+        return again

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 JSON = Mapping[str, Any]
@@ -18,9 +18,10 @@ class Step:
     """One thing that an agent did.
 
     Shapes: kind is thought, model, action, result, reprompt, answer, guardrail, note or failure; or retry, which is
-            ours: the request is made again, and what was streamed of the answer is void. name is the model,
-            "group.function" or "group POST /path", the knowledge base, the collaborator, or a code. agent is the
-            collaborator that did it, "" for the agent itself. part is the trace as it came.
+            ours: the request is made again, or, where the name is AnswerVoid, what was told of the answer is void and
+            it is told from its start. name is the model, "group.function" or "group POST /path", the knowledge base,
+            the collaborator, or a code. agent is the collaborator that did it, "" for the agent itself. part is the
+            trace as it came.
     Units:  millis, 0 where the trace has no time.
     """
 
@@ -42,6 +43,10 @@ class Step:
         execution = _in(told, "invocationInput", "actionGroupInvocationInput", "executionType")
         return execution != "RETURN_CONTROL" and _in(told, "invocationInput", "invocationType") != "KNOWLEDGE_BASE"
 
+    def is_like(self, other: Step) -> bool:
+        """Whether both tell of the same; a journal may have rounded the time that it took."""
+        return replace(self, millis=0) == replace(other, millis=0)
+
 
 class StepReader:
     """Makes steps of the trace parts of one turn, fed in order."""
@@ -50,6 +55,13 @@ class StepReader:
         """Begin with nothing remembered."""
         self._models: dict[str, str] = {}
         self._asked: defaultdict[str, deque[str]] = defaultdict(deque)
+
+    def copy(self) -> StepReader:
+        """Another reader that remembers the same."""
+        other = StepReader()
+        other._models.update(self._models)
+        other._asked.update({agent: deque(names) for agent, names in self._asked.items()})
+        return other
 
     def feed(self, part: JSON) -> Step | None:
         """The step that a trace part tells of; None where it only announces one, or is of a kind unknown here."""

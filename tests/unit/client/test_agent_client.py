@@ -266,8 +266,8 @@ def test_an_exception_in_the_stream_has_its_type_and_what_was_streamed(
         refusal(500, "InternalServerException"),
         stream(failed("throttlingException")),
         stream(failed("modelNotReadyException")),
-        stream(chunk("There a"), failed("internalServerException")),
-        stream(chunk("There a"), cut=True),
+        stream(chunk("4"), failed("internalServerException")),
+        stream(chunk("4"), cut=True),
         stream(),
     ],
     ids=lambda reply: str(reply.error or len(reply.frames)),
@@ -307,8 +307,8 @@ def test_without_traces_nobody_knows_whether_it_has_acted(runtime: Runtime, clie
     assert runtime.asks[0][1]["enableTrace"] is False
 
 
-def test_a_turn_that_was_interrupted_is_resumed_even_if_it_has_acted(runtime: Runtime, client: Make) -> None:
-    runtime.then(stream(ACTED, cut=True), stream(chunk("42.")))
+def test_a_turn_that_was_interrupted_is_joined_even_if_it_has_acted(runtime: Runtime, client: Make) -> None:
+    runtime.then(stream(ACTED, cut=True), stream(ACTED, chunk("42.")))
 
     answer = client().ask(*WHO, "Check")
 
@@ -331,7 +331,7 @@ def test_aws_is_not_taken_for_a_server_that_resumes() -> None:
     assert AgentClient("http://127.0.0.1:8700", **keys).resumes is True
 
 
-def test_a_turn_that_lives_on_is_left_alone(runtime: Runtime, client: Make) -> None:
+def test_a_session_that_went_on_with_other_words_is_left_alone(runtime: Runtime, client: Make) -> None:
     runtime.then(stream(ACTED, cut=True), refusal(409, "ConflictException", "in progress"))
 
     with pytest.raises(AgentInterrupted) as caught:
@@ -341,7 +341,7 @@ def test_a_turn_that_lives_on_is_left_alone(runtime: Runtime, client: Make) -> N
 
 
 def test_results_that_were_sent_already_are_not_an_error_of_the_caller(runtime: Runtime, client: Make) -> None:
-    """The turn took the results, went on, and ended while the connection was down."""
+    """The turn took the results, went on, and its session began another one while the connection was down."""
     runtime.then(stream(("returnControl", RESERVE)), stream(cut=True), refusal(400, "ValidationException", "nothing"))
     done: list[ActionCall] = []
 
