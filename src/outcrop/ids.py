@@ -49,6 +49,14 @@ def turn_id(now: float) -> TurnId:
     return TurnId(f"{int(now * 1000):012x}{secrets.token_hex(10)}")
 
 
+def born(turn: TurnId) -> float:
+    """When an id of a turn was made: in milliseconds' steps, by the clock of the process that accepted the turn.
+
+    Units: seconds since the epoch.
+    """
+    return int(turn[:12], 16) / 1000
+
+
 def invocation_id(turn: TurnId, ordinal: int) -> str:
     """The UUID under which a turn hands control to its caller at a step: the same whoever tells it, and whenever."""
     text = hashlib.sha256(f"{turn}/{ordinal}".encode()).hexdigest()

@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Literal
 
 from sqlalchemy import Connection
@@ -21,19 +22,19 @@ from sqlalchemy import Connection
 from outcrop.clock import Clock
 from outcrop.errors import ConflictException, InternalServerException
 from outcrop.events import Event
-from outcrop.ids import TurnId, invocation_id
+from outcrop.ids import TurnId, born, invocation_id
 from outcrop.orchestration.channel import Channel
 from outcrop.orchestration.encoding import encode_ending
 from outcrop.orchestration.history import kept as left_by
 from outcrop.orchestration.metering import Meter
 from outcrop.orchestration.performer import Performer
 from outcrop.orchestration.policy import Policy
-from outcrop.orchestration.retelling import PAUSED
+from outcrop.orchestration.retelling import PAUSED, STOPPED, why_left
 from outcrop.orchestration.return_control import asked
 from outcrop.orchestration.runner import Awaiting, Ended, Paused, Pending, run
 from outcrop.orchestration.strategy import Strategy
 from outcrop.orchestration.telling import last_word
-from outcrop.orchestration.turn import CANNED, Fail, Finish, Pause, Turn, fault_of
+from outcrop.orchestration.turn import CANNED, Fail, Finish, Opening, Pause, Turn, fault_of
 from outcrop.sessions.journal import Moved, OpenTurn, Pages
 from outcrop.sessions.state import Session, saving, waiting
 from outcrop.storage.database import Unavailable
@@ -46,11 +47,6 @@ AsLeft = Callable[[Session, OpenTurn], Awaitable[Turn]]
 STOPPING = "The server is stopping. Retry the request on the same session."
 MOVED = "The turn goes on at another server. Retry the request to join it."
 AWAY = "The turn could not be written down and goes on later. Retry the request to join it."
-STOPPED = {
-    "cancel": "The turn was cancelled.",
-    "interrupt": "The turn was interrupted by a newer request of its session.",
-    "deadline": "The turn was stopped at the deadline of its call.",
-}
 _MOST_LEASES = 5
 """How often a turn that makes the engine fail is taken up again before it fails for good."""
 
@@ -78,10 +74,16 @@ class Carried:
         if self._entered:
             self.limit.reschedule(asyncio.get_running_loop().time())
 
+    @property
+    def given_s(self) -> float:
+        """How many seconds the turn's own deadline leaves it from where it was taken up; without one, no end."""
+        deadline_s = self.turn.opening.deadline_s
+        return inf if deadline_s is None else max(0.0, born(self.turn.id) + deadline_s - self.began)
+
     async def __aenter__(self) -> None:
         await self.limit.__aenter__()
         self._entered = True
-        seconds = 0.0 if self.stopped else self.policy.max_seconds
+        seconds = 0.0 if self.stopped else min(self.policy.max_seconds, self.given_s)
         self.limit.reschedule(asyncio.get_running_loop().time() + seconds)
 
     async def __aexit__(self, *raised: Any) -> bool | None:
@@ -206,11 +208,14 @@ class Carrier:
             raise Moved(one.turn.id)
         one.turn = await self._as_left(one.session, open_turn)
         if one.stopped:
-            reason = STOPPED.get(one.stopped, "The turn was stopped.")
+            reason = why_left(open_turn) or STOPPED.get(one.stopped, "The turn was stopped.")
             step = Fail(499, reason, ConflictException(f"{reason} (turn {one.turn.id})"))
             return await self._end(one, Ended(step, ()), "abandoned")
-        reason = f"The turn reached its limit of {one.policy.max_seconds:g} seconds."
-        return await self._end(one, Ended(Fail(408, reason, canned=CANNED), ()), "failed")
+        if one.given_s < one.policy.max_seconds:
+            step = too_late(one.turn.opening)
+        else:
+            step = Fail(408, f"The turn reached its limit of {one.policy.max_seconds:g} seconds.", canned=CANNED)
+        return await self._end(one, Ended(step, ()), "failed")
 
     async def _end(self, one: Carried, ended: Ended, state: Literal["done", "failed", "abandoned"]) -> Event:
         """Close the turn and append it to the session, in one commit, before anybody is told."""
@@ -262,6 +267,11 @@ def usage(turn: Turn) -> dict[str, int]:
         "modelCalls": turn.iteration,
         "toolCalls": turn.tool_calls,
     }
+
+
+def too_late(opening: Opening) -> Fail:
+    """How a turn ends that did not within the time that it was given."""
+    return Fail(408, f"The turn did not end within the {opening.deadline_s:g} seconds it was given.", canned=CANNED)
 
 
 def _broken(why: str) -> Fail:

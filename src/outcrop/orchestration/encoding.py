@@ -19,6 +19,7 @@ from outcrop.orchestration.turn import (
     Finish,
     ModelFailed,
     ModelReplied,
+    Opening,
     Outcome,
     PlannedCall,
     Step,
@@ -26,7 +27,7 @@ from outcrop.orchestration.turn import (
     Turn,
     fault_of,
 )
-from outcrop.sessions.journal import Conclusion, Entry, Intent
+from outcrop.sessions.journal import Conclusion, Entry, Intent, OpenTurn
 
 OWED = ("return_control", "confirm", "confirm_and_return")
 
@@ -128,6 +129,11 @@ def encode_ending(step: Finish | Fail) -> dict[str, Any]:
     if step.fault is not None:
         told |= {"fault": step.fault.code, "message": step.fault.message, "members": step.fault.members}
     return told
+
+
+def opening_of(kept: OpenTurn) -> Opening:
+    """What a turn was asked. One that is queued, or left the queue without beginning, keeps more than that."""
+    return Opening(**kept.opening.get("opening", kept.opening))
 
 
 def decode_ending(ending: Mapping[str, Any]) -> Finish | Fail:

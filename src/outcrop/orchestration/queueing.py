@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection
 
 from outcrop.clock import Clock
-from outcrop.ids import SessionKey, TurnId, turn_id
+from outcrop.ids import SessionKey, TurnId, born, turn_id
 from outcrop.jobs.base import Again, Job, Jobs, Kind
 from outcrop.messages import Message
 from outcrop.orchestration.definition import Definition
+from outcrop.orchestration.encoding import opening_of
 from outcrop.orchestration.turn import Opening
 from outcrop.orchestration.turns import Turns
 from outcrop.sessions.journal import Journal, Moved, NewTurn, OpenTurn
@@ -58,6 +60,7 @@ class Queue:
         self._turns = turns
         self._clock = clock
         self._jobs: Jobs
+        self._last_put = 0.0
 
     def registered_with(self, jobs: Jobs, *, at_once: int, per_tenant: int | None) -> None:
         """Have jobs begin them, and what was queued and not submitted found; before the jobs start."""
@@ -107,7 +110,8 @@ class Queue:
         Shapes: the turn's id, and whether it is new.
         Errors: Unavailable.
         """
-        now = self._clock.now()
+        # A millisecond apart, which is how finely ids sort: what this process accepts begins in the order it came in.
+        now = self._last_put = max(self._clock.now(), self._last_put + 0.001)
         new = NewTurn(
             id=turn_id(now),
             session_key=key,
@@ -146,6 +150,10 @@ class Queue:
                 await self._turns.settled(turn_id)
                 return True
             before = await self._before(kept)
+            if before is not None and _is_late(kept, self._clock.now()):
+                with suppress(Moved):
+                    await self._turns.miss(kept)
+                continue
             if before is not None:
                 if not await self._turns.ended(before, patience_s):
                     return False
@@ -177,6 +185,6 @@ def _asked(kept: Mapping[str, Any]) -> Asked:
     return Asked(Opening(**kept["opening"]), **rest)
 
 
-def asked_of(kept: OpenTurn) -> Mapping[str, Any]:
-    """What a turn was asked, also while it is queued: the opening's members."""
-    return kept.opening["opening"] if kept.state == "queued" or "opening" in kept.opening else kept.opening
+def _is_late(kept: OpenTurn, now: float) -> bool:
+    deadline_s = opening_of(kept).deadline_s
+    return deadline_s is not None and now >= born(kept.id) + deadline_s

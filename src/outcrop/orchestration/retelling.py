@@ -22,7 +22,15 @@ from outcrop.orchestration.turn import CallModel, CallTools, Fail, ModelFailed, 
 from outcrop.prompts.library import TemplateMistake
 from outcrop.sessions.journal import OpenTurn
 
+STOPPED = {
+    "cancel": "The turn was cancelled.",
+    "interrupt": "The turn was interrupted by a newer request of its session.",
+    "deadline": "The turn was stopped at the deadline of its call.",
+}
+"""What is said of a turn that was stopped, by how it was."""
 PAUSED = "The turn is paused: {reason}. {detail} Turn {turn_id} goes on when it is resumed."
+
+_LEFT = "The turn was left for a newer request of its session."
 
 
 @dataclass(slots=True)
@@ -54,7 +62,7 @@ def retell(turn: Turn, kept: OpenTurn) -> Retold:
         if isinstance(page.step, CallModel):
             _retell_model(told, turn, page)
         elif isinstance(page.step, CallTools):
-            _retell_tools(told, turn, page, kept.invocation_id if kept.state == "awaiting" else "")
+            _retell_tools(told, turn, page, kept)
         if page.outcome is None:
             told.unfinished = Unfinished(page.step, page.known)
             break
@@ -69,9 +77,14 @@ def final_word(turn: Turn, kept: OpenTurn) -> Event:
     """How a turn ended."""
     ending, at = kept.ending or {}, kept.finished_at or kept.started_at
     if "code" not in ending and "kind" not in ending:  # left by its caller, or forgotten with its session
-        reason = "The turn was left for a newer request of its session."
+        reason = why_left(kept) or STOPPED.get(ending.get("reason", ""), _LEFT)
         return last_word(Fail(499, reason, fault_of("ConflictException", reason)), turn.iteration, kept.started_at, at)
     return last_word(decode_ending(ending), ending.get("modelCalls", turn.iteration), kept.started_at, at)
+
+
+def why_left(kept: OpenTurn) -> str:
+    """What somebody said who stopped the turn, or wants it stopped; "" where nobody said anything."""
+    return (kept.ending or {}).get("why", "")
 
 
 def paused_word(kept: OpenTurn, now: float) -> Failed:
@@ -94,11 +107,8 @@ def _retell_model(told: Retold, turn: Turn, page: Page) -> None:
         told.tell(unreadable(page.step, page.outcome, row.started_at, row.finished_at or row.started_at))
 
 
-def _retell_tools(told: Retold, turn: Turn, page: Page, pending: str) -> None:
-    """The calls that were carried out first, then what the caller was asked, what it brought, and what it allowed.
-
-    Shapes: pending is the invocation that the turn waits for, "" where it does not wait.
-    """
+def _retell_tools(told: Retold, turn: Turn, page: Page, kept: OpenTurn) -> None:
+    """The calls that were carried out first, then what the caller was asked, what it brought, and what it allowed."""
     step, known = page.step, page.known
     assert isinstance(step, CallTools)
     asked_for = [branch for branch, call in enumerate(step.calls) if call.disposition in OWED or call.agreed]
@@ -109,12 +119,15 @@ def _retell_tools(told: Retold, turn: Turn, page: Page, pending: str) -> None:
         told.tell(returned(step.iteration, step.calls[branch], known[branch], turn))
     brought = [branch for branch in asked_for if branch in known and not step.calls[branch].agreed]
     allowed = [branch for branch in asked_for if step.calls[branch].agreed]
-    if not asked_for or not (pending or brought or allowed):
+    # Journals of the first release have other ids than this one makes; the one that is awaited still counts.
+    is_awaited = kept.state == "awaiting" and page.outcome is None
+    invocation = kept.invocation_id if is_awaited else invocation_id(turn.id, turn.ordinal)
+    # The last invocation stays with the turn: its caller was asked, also where it will never answer.
+    if not asked_for or not (kept.invocation_id == invocation or brought or allowed):
         return
     owed = Owed(step, {branch: known[branch] for branch in at_once})
-    invocation = pending or invocation_id(turn.id, turn.ordinal)
     told.tell(asked(turn, owed, invocation, page.rows[asked_for[0]].started_at))
-    if pending:
+    if not (brought or allowed):
         return
     told.calls.append([])
     for branch in brought:

@@ -148,6 +148,7 @@ class Opening:
     """What a turn was asked, as it is journalled.
 
     Shapes: previous_turns is how many earlier turns the prompt may hold, None for all.
+    Units: deadline_s in seconds from when the turn was accepted, None where only the settings limit it.
     """
 
     input_text: str
@@ -157,6 +158,7 @@ class Opening:
     previous_turns: int | None = None
     exclude_thinking: bool = False
     stream_answer: bool = False
+    deadline_s: float | None = None
 
 
 _UNREADABLE_CALL = "(a tool call that could not be read)"

@@ -22,17 +22,17 @@ from outcrop.clock import Clock
 from outcrop.errors import RoomError
 from outcrop.events import Event
 from outcrop.ids import SessionKey, TurnId, turn_id
-from outcrop.orchestration.carrier import Carried, Carrier, Observer, usage
+from outcrop.orchestration.carrier import Carried, Carrier, Observer, too_late, usage
 from outcrop.orchestration.channel import Channel
 from outcrop.orchestration.definition import Definition, Definitions, Identity, define
-from outcrop.orchestration.encoding import conclusion, intents, interrupted, uncertain
+from outcrop.orchestration.encoding import conclusion, encode_ending, intents, interrupted, opening_of, uncertain
 from outcrop.orchestration.following import Followed, Watch
 from outcrop.orchestration.history import conversation, left
 from outcrop.orchestration.limits import running_ms
 from outcrop.orchestration.metering import Limited, Meter, Meters
 from outcrop.orchestration.performer import Performer
 from outcrop.orchestration.policy import Policy
-from outcrop.orchestration.retelling import Retold, retell
+from outcrop.orchestration.retelling import Retold, retell, why_left
 from outcrop.orchestration.return_control import ResultsMistaken, brought
 from outcrop.orchestration.runner import Pending
 from outcrop.orchestration.strategy import Strategy
@@ -337,13 +337,14 @@ class Turns:
 
     # ending -------------------------------------------------------------------------------------
 
-    async def stop(self, turn_id: TurnId, how: str) -> bool:
+    async def stop(self, turn_id: TurnId, how: str, why: str = "") -> bool:
         """End a turn early: at once where it runs here or does not run, at its worker's next beat elsewhere.
 
-        Shapes: how is cancel, interrupt or deadline; False where the turn has ended already, or is unknown.
+        Shapes: how is cancel, interrupt or deadline; why is told instead of the sentence for it. False where the turn
+                has ended already, or is unknown.
         Errors: Unavailable.
         """
-        if not await self._journal.ask_to_stop(turn_id, how):
+        if not await self._journal.ask_to_stop(turn_id, how, {"why": why} if why else None):
             return False
         carried = self.carrier.find(turn_id)
         if carried is not None:
@@ -354,7 +355,7 @@ class Turns:
             try:
                 await self.leave(*found)
             except Moved:
-                return await self.stop(turn_id, how)
+                return await self.stop(turn_id, how, why)
         return True
 
     def stop_here(self, turn_id: TurnId, how: str) -> None:
@@ -373,16 +374,28 @@ class Turns:
         _check_format(open_turn)
         now = self._clock.now()
         pages = self._journal.pages(open_turn)
+        said = {"why": why} if (why := why_left(open_turn)) else {}
         if open_turn.state == "queued":
-            await pages.end("abandoned", (), {"reason": open_turn.stop}, now, lambda _connection: None)
+            await pages.end("abandoned", (), {"reason": open_turn.stop, **said}, now, lambda _connection: None)
+            self.watch.tell(open_turn.id)
             return session
         turn = await self._as_left(session, open_turn)
         messages = left(turn)
-        ending = {"reason": open_turn.stop or "left for a new input", **usage(turn)}
+        ending = {"reason": open_turn.stop or "left for a new input", **said, **usage(turn)}
         also = saving(session, turn.session_attributes, messages, now)
         await pages.end("abandoned", (), ending, now, also)
         self.watch.tell(open_turn.id)
         return replace(session, history=[*session.history, messages], attributes=turn.session_attributes, open_turn="")
+
+    async def miss(self, queued: OpenTurn) -> None:
+        """Fail a turn whose time is over before its session was free.
+
+        Errors: Moved when it has begun or was cancelled; Unavailable.
+        """
+        ending = encode_ending(too_late(opening_of(queued)))
+        pages = self._journal.pages(queued)
+        await pages.end("failed", (), ending, self._clock.now(), lambda _connection: None)
+        self.watch.tell(queued.id)
 
     async def close(self, grace_s: float) -> None:
         """Let the turns under way end, for at most that long; what is left then goes on elsewhere, or later."""
@@ -409,7 +422,7 @@ class Turns:
         Errors: JournalTooNew.
         """
         _check_format(kept)
-        opening = replace(Opening(**kept.opening), stream_answer=stream_answer)
+        opening = replace(opening_of(kept), stream_answer=stream_answer)
         definition = await self._definition(kept)
         policy = self._policy_of(definition.identity)
         turn = self._turn(kept.id, session, definition, opening, kept.started_at, policy)

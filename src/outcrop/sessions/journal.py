@@ -53,7 +53,12 @@ _IN_QUEUE = Prepared(
     sql_update(TURNS)
     .where(TURNS.c.id == bindparam("t"), TURNS.c.state == "queued")
     .values(
-        state="running", holder=bindparam("h"), lease=bindparam("l"), base=bindparam("b"), started_at=bindparam("n")
+        state="running",
+        holder=bindparam("h"),
+        lease=bindparam("l"),
+        base=bindparam("b"),
+        opening=bindparam("o"),
+        started_at=bindparam("n"),
     )
 )
 _THIS_STEP = (
@@ -94,6 +99,9 @@ _LEAVE = Prepared(
 """A turn that ends early: what was under way is uncertain, what the caller owed will not come."""
 _STOP = Prepared(
     sql_update(TURNS).where(TURNS.c.id == bindparam("t"), TURNS.c.finished_at.is_(None)).values(stop=bindparam("s"))
+)
+_SAY_WHY = Prepared(
+    sql_update(TURNS).where(TURNS.c.id == bindparam("t"), TURNS.c.finished_at.is_(None)).values(ending=bindparam("e"))
 )
 _TURN = Prepared(select(TURNS).where(TURNS.c.id == bindparam("t")))
 _RETRIED = Prepared(
@@ -361,10 +369,15 @@ class Journal:
         """The journal of a turn as it was read, for whoever ends it without carrying it."""
         return Pages(self._writer, turn.id, turn.lease)
 
-    async def ask_to_stop(self, turn_id: TurnId, how: str) -> bool:
-        """Ask whoever carries a turn to stop it; False where it has ended."""
+    async def ask_to_stop(self, turn_id: TurnId, how: str, said: JSON | None = None) -> bool:
+        """Ask whoever carries a turn to stop it; False where it has ended.
+
+        Shapes: `said` becomes its ending until it has a better one.
+        """
 
         def work(connection: Connection, _again: bool) -> bool:
+            if said is not None:
+                _SAY_WHY.run(connection, {"t": turn_id, "e": orjson.dumps(said)})
             return _STOP.run(connection, {"t": turn_id, "s": how}) > 0
 
         return await self._writer.write(work)
