@@ -127,7 +127,7 @@ class Jobs(Protocol):
         ...
 
     async def start(self, *, eager: bool = False) -> None:
-        """Begin: what is unfinished goes on; eager also takes jobs when there are none yet.
+        """Begin. What is unfinished goes on; eager also takes jobs when there are none yet.
 
         Errors: JobsUnavailable; JobsInUse.
         """

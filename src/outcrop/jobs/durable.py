@@ -87,7 +87,7 @@ class DurableJobs:
         self._sweeps.every(name, seconds, handler)
 
     async def start(self, *, eager: bool = False) -> None:
-        """Begin: what is unfinished goes on; eager also takes jobs when there are none yet.
+        """Begin. What is unfinished goes on; eager also takes jobs when there are none yet.
 
         Errors: JobsUnavailable; JobsInUse.
         """

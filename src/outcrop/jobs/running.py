@@ -71,7 +71,10 @@ class Running:
             last = job.attempt >= kind.attempts
             wait = error.after_s if isinstance(error, Again) else None
             wait = kind.wait_s(job.attempt) if wait is None else wait
-            LOG.warning("%s job failed, attempt %d of %d: %s", kind.name, job.attempt, kind.attempts, _named(error))
+            # Asked for by the handler, it is no news.
+            level = logging.DEBUG if isinstance(error, Again) and not last else logging.WARNING
+            told = (kind.name, job.attempt, kind.attempts, type(error).__name__)
+            LOG.log(level, "%s job failed, attempt %d of %d: %s", *told)
             kept = await self._surely(rows.fail, name, owner, rows.Failure(job.attempt, error, None if last else wait))
         if not kept:
             LOG.warning("a %s job was cancelled or taken over while it ran; its outcome counts elsewhere", kind.name)
@@ -138,7 +141,3 @@ async def _outcome(kind: Kind, job: Job) -> BaseException | None:
     except Exception as error:
         return error
     return None
-
-
-def _named(error: BaseException) -> str:
-    return type(error).__name__
