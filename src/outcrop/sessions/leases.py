@@ -73,6 +73,8 @@ class Leases:
             still = self._standing_still(others)
             if still:
                 await self._database.write(lambda connection: _bury(connection, still))
+                # One that joins again counts from 0, which is where it may have stood still.
+                self._seen = {worker: seen for worker, seen in self._seen.items() if worker not in still}
         return await self._database.read(self._look)
 
     async def leave(self) -> None:
