@@ -36,7 +36,7 @@ def _support(name: str) -> Any:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Any]:
-    """A PostgreSQL, in which the database `made` has the tables of jobs."""
+    """A PostgreSQL, in whose database `made` there is room for jobs."""
     with _support("postgresql").PostgreSQL() as running:
         url = running.database("made")
 
@@ -48,6 +48,7 @@ def server() -> Iterator[Any]:
 
         asyncio.run(make())
         yield running
+        running.kill()  # in good order it would write out what is removed now
 
 
 async def _nothing(job: Job) -> None:
@@ -56,8 +57,10 @@ async def _nothing(job: Job) -> None:
 
 @pytest.fixture
 def postgresql(server: Any) -> str:
-    """The [server] database of a PostgreSQL that has seen no job yet."""
-    return server.database(template="made")
+    """The [server] database of a PostgreSQL in which there are no jobs."""
+    for table in ("workflow_status", "workflow_input", "queues", "outcrop_workers", "outcrop_sweeps"):
+        server.execute(f"delete from dbos.{table}", "made")
+    return server.url("made")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

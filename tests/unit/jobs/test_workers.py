@@ -32,7 +32,7 @@ async def test_a_killed_workers_job_goes_on_elsewhere(postgresql, workers, until
     await until(lambda: second.lines("end"))
 
     assert second.lines("begin") == [["begin", str(second.pid), "a", "1"]]
-    assert took < 5, "a lease of 1.5 s should be over"
+    assert took < 10
 
 
 async def test_a_killed_process_continues_at_its_next_start(database, workers, until) -> None:
@@ -125,12 +125,11 @@ async def test_a_process_without_jobs_notices_those_that_others_leave(database, 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 async def test_a_job_that_kills_its_workers_is_dead_in_the_end(database, server, make, seen, workers, until) -> None:
-    name = database.partition("?")[0].rpartition("/")[2]
     killer = await workers.start(database)
     await workers.submit(killer, "hold", "a")
     await until(lambda: killer.lines("begin"))
     # As if ten workers had been killed by it already.
-    server.execute("update dbos.workflow_status set recovery_attempts = 11", name)
+    server.execute("update dbos.workflow_status set recovery_attempts = 11", "made")
     killer.kill()
     jobs = await make(Kind("hold", seen.note))
 
