@@ -124,6 +124,8 @@ class PostgreSQL:
     def stop(self) -> None:
         """End it in good order: connections are cut, what was committed is kept."""
         if self._keeper is not None:
+            with suppress(FileNotFoundError, psutil.NoSuchProcess):
+                self.resume()
             self._end(self._keeper, b"stop\n")
 
     def kill(self) -> None:
@@ -215,7 +217,8 @@ class PostgreSQL:
     def _signal(self, number: int) -> None:
         master = psutil.Process(self.pid)
         for process in [master, *master.children(recursive=True)]:
-            process.send_signal(number)
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
 
     def _end(self, keeper: subprocess.Popen[bytes], told: bytes) -> None:
         self._keeper = None

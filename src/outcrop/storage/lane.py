@@ -62,8 +62,9 @@ class _Line:
     async def hang_up(self) -> None:
         """Cut it, without a word to a server that may not listen."""
         self.driver.terminate()
-        await self.connection.invalidate()
-        await self.connection.close()
+        with suppress(Exception):
+            await self.connection.invalidate()
+            await self.connection.close()
 
     async def close(self) -> None:
         """Take leave of the server, if it listens."""
