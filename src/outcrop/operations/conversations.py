@@ -80,11 +80,13 @@ async def converse(call: Invocation) -> Stream:
             ) from busy
         listener = Queued(call, busy.turn_id)
 
+    hearing = Hearing(listener)
+
     def delivered() -> None:
-        if listener.is_over:
+        if listener.is_over and not hearing.is_late:
             call.context.engine.turns.heard(call.key, listener.turn_id)
 
-    return Stream(head, _members(call, listener), delivered)
+    return Stream(head, _members(call, hearing), delivered)
 
 
 def _check(call: Invocation) -> None:
@@ -112,6 +114,14 @@ class SessionBusy(RoomError):
         super().__init__(turn_id)
 
 
+@dataclass(slots=True)
+class Hearing:
+    """What answers a call. `is_late` once the call was answered without it, so that its end was not heard."""
+
+    listener: Listener
+    is_late: bool = False
+
+
 class Terminated:
     """The answer to a call that ended its session: no turn."""
 
@@ -130,6 +140,7 @@ class Queued:
         """Wait for that turn first."""
         self.turn_id = turn_id
         self.is_over = False
+        self.has_begun = False
         self._call = call
 
     async def batches(self) -> AsyncIterator[list[Event]]:
@@ -143,7 +154,7 @@ class Queued:
                     listener = await _listener(self._call)
                 except SessionBusy as busy:
                     self.turn_id = busy.turn_id
-        self.turn_id = listener.turn_id
+        self.turn_id, self.has_begun = listener.turn_id, True
         async for events in listener.batches():
             yield events
         self.is_over = listener.is_over
@@ -316,9 +327,9 @@ def _seed(state: Mapping[str, Any]) -> list[Any]:
 # events out --------------------------------------------------------------------------------------
 
 
-async def _members(call: Invocation, listener: Listener) -> AsyncIterator[Batch]:
+async def _members(call: Invocation, hearing: Hearing) -> AsyncIterator[Batch]:
     reader = TraceReader(_envelope(call), call.context.request_id) if call.ask.get("enableTrace") else None
-    async for events in _until_the_deadline(call, listener):
+    async for events in _until_the_deadline(call, hearing):
         batch: Batch = []
         for event in events:
             if reader is not None:
@@ -332,11 +343,12 @@ async def _members(call: Invocation, listener: Listener) -> AsyncIterator[Batch]
             yield batch
 
 
-async def _until_the_deadline(call: Invocation, listener: Listener) -> AsyncIterator[list[Event]]:
+async def _until_the_deadline(call: Invocation, hearing: Hearing) -> AsyncIterator[list[Event]]:
     """A turn's events for as long as one call may last; the turn goes on after it, or stops, as the policy says.
 
     Errors: DependencyFailedException naming the turn.
     """
+    listener = hearing.listener
     seconds, batches = call.policy.call_deadline_s, listener.batches()
     until = asyncio.get_running_loop().time() + seconds if seconds else None
     while True:
@@ -344,13 +356,26 @@ async def _until_the_deadline(call: Invocation, listener: Listener) -> AsyncIter
             async with asyncio.timeout_at(until):
                 events = await anext(batches, None)
         except TimeoutError:
-            stops = call.policy.at_call_deadline == "stop"
-            if stops:
-                await call.context.engine.turns.stop(listener.turn_id, "deadline")
+            stops = await _stops(call, listener)
+            hearing.is_late = not stops
             raise _late(listener.turn_id, seconds, stops=stops) from None
         if events is None:
             return
         yield events
+
+
+async def _stops(call: Invocation, listener: Listener) -> bool:
+    """Whether the turn is stopped with its call, and has ended by that; one that the call only waits for is not."""
+    is_waited_for = isinstance(listener, Queued) and not listener.has_begun
+    if call.policy.at_call_deadline != "stop" or is_waited_for:
+        return False
+    turns = call.context.engine.turns
+    await turns.stop(listener.turn_id, "deadline")
+    await turns.settled(listener.turn_id)
+    place = await turns.watch.place(listener.turn_id)
+    stopped = place is None or place[0] == "abandoned"
+    listener.is_over = listener.is_over or stopped
+    return stopped
 
 
 def _late(turn_id: TurnId, seconds: float, *, stops: bool) -> DependencyFailedException:
