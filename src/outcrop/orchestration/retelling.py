@@ -77,7 +77,7 @@ def final_word(turn: Turn, kept: OpenTurn) -> Event:
     """How a turn ended."""
     ending, at = kept.ending or {}, kept.finished_at or kept.started_at
     if "code" not in ending and "kind" not in ending:  # left by its caller, or forgotten with its session
-        reason = why_left(kept) or STOPPED.get(ending.get("reason", ""), _LEFT)
+        reason = _why_abandoned(kept)
         return last_word(Fail(499, reason, fault_of("ConflictException", reason)), turn.iteration, kept.started_at, at)
     return last_word(decode_ending(ending), ending.get("modelCalls", turn.iteration), kept.started_at, at)
 
@@ -85,6 +85,20 @@ def final_word(turn: Turn, kept: OpenTurn) -> Event:
 def why_left(kept: OpenTurn) -> str:
     """What somebody said who stopped the turn, or wants it stopped; "" where nobody said anything."""
     return (kept.ending or {}).get("why", "")
+
+
+def reason_of(kept: OpenTurn) -> str:
+    """Why a turn is paused, failed or was cancelled, in a sentence; "" where it is none of these."""
+    ending = kept.ending or {}
+    if kept.state == "paused":
+        return ": ".join(part for part in (ending.get("reason", ""), ending.get("detail", "")) if part)
+    if kept.state not in ("failed", "abandoned"):
+        return ""
+    return ending["reason"] if "code" in ending else _why_abandoned(kept)
+
+
+def _why_abandoned(kept: OpenTurn) -> str:
+    return why_left(kept) or STOPPED.get((kept.ending or {}).get("reason", ""), _LEFT)
 
 
 def paused_word(kept: OpenTurn, now: float) -> Failed:
