@@ -17,8 +17,6 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Literal
 
-from sqlalchemy import Connection
-
 from outcrop.clock import Clock
 from outcrop.errors import ConflictException, InternalServerException
 from outcrop.events import Event
@@ -36,6 +34,7 @@ from outcrop.orchestration.strategy import Strategy
 from outcrop.orchestration.telling import last_word
 from outcrop.orchestration.turn import CANNED, Fail, Finish, Opening, Pause, Turn, fault_of
 from outcrop.sessions.journal import Moved, OpenTurn, Pages
+from outcrop.sessions.spend import together
 from outcrop.sessions.state import Session, saving, waiting
 from outcrop.storage.database import Unavailable
 
@@ -221,14 +220,9 @@ class Carrier:
         """Close the turn and append it to the session, in one commit, before anybody is told."""
         now, turn, step = self._clock.now(), one.turn, ended.step
         ending = {**encode_ending(step), **usage(turn)}
-        save = saving(one.session, turn.session_attributes, left_by(turn, step), now, unheard=turn.id)
-        spend = one.meter.spending() if one.meter is not None else None
-
-        def also(connection: Connection) -> None:
-            save(connection)
-            if spend is not None:
-                spend(connection)
-
+        also = saving(one.session, turn.session_attributes, left_by(turn, step), now, unheard=turn.id)
+        if one.meter is not None:
+            also = together(also, one.meter.spending())
         await one.pages.end(state, ended.unwritten, ending, now, also)
         one.channel.is_over = True
         return self._told(one, step)

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection
-
 from outcrop.clock import Clock
 from outcrop.errors import ServiceQuotaExceededException, ValidationException
 from outcrop.ids import INLINE_AGENT, SessionKey
@@ -20,7 +18,7 @@ from outcrop.orchestration.limits import Budget, Prices, Unpriced, exceeded, per
 from outcrop.orchestration.strategy import Strategy
 from outcrop.orchestration.turn import CallModel, CallTools, Fail, Pause, Step, Turn
 from outcrop.sessions.journal import Also
-from outcrop.sessions.spend import Spent, add, agent_scope, session_scope, spent
+from outcrop.sessions.spend import Ledger, Spent, add, agent_scope, session_scope, together
 from outcrop.storage.database import Database
 
 NOTHING = Spent()
@@ -60,15 +58,9 @@ class Meter:
         """Write what the turn has spent to its session's and its agent's totals; once, with its end."""
         session, agent = self.scopes
         used = self.spent()
-        to_session, to_agent = add(session, "", used), add(agent, self.period, used)
-
-        def also(connection: Connection) -> None:
-            if self.budget.session.is_limited:
-                to_session(connection)
-            if self.budget.agent.is_limited:
-                to_agent(connection)
-
-        return also
+        to_session = [add(session, "", used)] if self.budget.session.is_limited else []
+        to_agent = [add(agent, self.period, used)] if self.budget.agent.is_limited else []
+        return together(*to_session, *to_agent)
 
 
 class Limited:
@@ -99,8 +91,8 @@ class Meters:
     """Makes meters; one instance per engine."""
 
     def __init__(self, database: Database, prices: Prices, clock: Clock) -> None:
-        """Read totals from this database."""
-        self._database = database
+        """Hold turns against the totals in this database."""
+        self._ledger = Ledger(database)
         self._prices = prices
         self._clock = clock
 
@@ -119,12 +111,8 @@ class Meters:
             meter.price = price_for(budget, self._prices, turn.definition.foundation_model)
         except Unpriced as error:
             meter.mistake = str(error)
-
-        def totals(connection: Connection) -> tuple[Spent, Spent]:
-            return spent(connection, scopes[0], ""), spent(connection, scopes[1], period)
-
         if budget.session.is_limited or budget.agent.is_limited:
-            meter.session, meter.agent = await self._database.read(totals)
+            meter.session, meter.agent = await self._ledger.totals([(scopes[0], ""), (scopes[1], period)])
         return meter
 
 

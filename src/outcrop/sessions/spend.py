@@ -10,6 +10,7 @@ SQLite, on PostgreSQL as many as there were transactions that added to it at onc
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from outcrop.ids import SessionKey
 from outcrop.sessions.journal import Also
-from outcrop.storage.database import METADATA
+from outcrop.storage.database import METADATA, Database
 from outcrop.storage.statements import Prepared
 
 SPEND = Table(
@@ -102,6 +103,33 @@ def spent(connection: Connection, scope: str, period: str) -> Spent:
     row = _SPENT.row(connection, {"scope": scope, "period": period})
     assert row is not None, "a sum has a row"
     return Spent(*row)
+
+
+class Ledger:
+    """The totals of one database, for whoever is about to spend."""
+
+    def __init__(self, database: Database) -> None:
+        """Read from this database."""
+        self._database = database
+
+    async def totals(self, scopes: Sequence[tuple[str, str]]) -> list[Spent]:
+        """The totals of several scopes, each with its period.
+
+        Errors: Unavailable.
+        """
+        return await self._database.read(
+            lambda connection: [spent(connection, scope, period) for scope, period in scopes]
+        )
+
+
+def together(*works: Also) -> Also:
+    """All of them, one after the other, in the same commit."""
+
+    def also(connection: Connection) -> None:
+        for work in works:
+            work(connection)
+
+    return also
 
 
 def add(scope: str, period: str, totals: Spent) -> Also:
