@@ -1,7 +1,7 @@
 """What a room may ask of jobs, and what a job may assume.
 
     submit -> queued -> running -> done
-                 ^         |-----> dead        after its last attempt; `redrive` queues it again
+                 ^         |-----> dead        after its last attempt, or GiveUp; `redrive` queues it again
                  `- wait --'                   a failed attempt waits in the database, and holds no place
     cancel: queued, running -> cancelled
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -45,6 +45,10 @@ class Again(Exception):
         """Keep the wait in seconds; none takes the kind's own."""
         self.after_s = after_s
         super().__init__(message)
+
+
+class GiveUp(Exception):
+    """Raised by a handler whose job is not to be tried again: it is dead, whatever attempts it has left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,8 @@ class JobStatus:
     """What has become of a job.
 
     Shapes: error_class and error_message are the last failed attempt's, "" where there is none; never a stack trace.
-    Units: times in seconds since the epoch; attempts counts those that failed and the one that is running or ran last.
+    Units: times in seconds since the epoch; attempts counts those that failed and the one that is running or ran last;
+           next_at is when a job that waits is tried again, None for any other.
     """
 
     kind: str
@@ -105,6 +110,26 @@ class JobStatus:
     error_message: str
     submitted_at: float
     changed_at: float
+    next_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A job in a list: what has become of it, and the body it was submitted with."""
+
+    status: JobStatus
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a list of jobs goes on: after this one.
+
+    Units: submitted_at in seconds since the epoch, as its status has it.
+    """
+
+    submitted_at: float
+    key: str
 
 
 class Jobs(Protocol):
@@ -165,6 +190,22 @@ class Jobs(Protocol):
 
     async def dead(self, kind: str, limit: int = 100) -> list[JobStatus]:
         """The dead jobs of a kind, the latest first.
+
+        Errors: JobsUnavailable.
+        """
+        ...
+
+    async def listed(
+        self, kind: str, tenant: str, states: Collection[State] = (), *, after: Place | None = None, limit: int = 100
+    ) -> list[Listed]:
+        """The jobs of a kind and a tenant, the latest submitted first; only those in these states, if any are named.
+
+        Errors: JobsUnavailable.
+        """
+        ...
+
+    async def drop(self, kind: str, tenant: str) -> int:
+        """Cancel the jobs of a kind and a tenant that are queued or running, forget the dead, and say how many.
 
         Errors: JobsUnavailable.
         """

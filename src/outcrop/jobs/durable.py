@@ -15,7 +15,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
@@ -25,7 +25,7 @@ import orjson
 
 from outcrop.config import JobSettings
 from outcrop.jobs import rows
-from outcrop.jobs.base import JobMistake, JobStatus, JobsUnavailable, Kind, check_key, check_kind
+from outcrop.jobs.base import JobMistake, JobStatus, JobsUnavailable, Kind, Listed, Place, State, check_key, check_kind
 from outcrop.jobs.crew import Crew
 from outcrop.jobs.database import JobsDatabase
 from outcrop.jobs.running import Running
@@ -165,6 +165,29 @@ class DurableJobs:
         Errors: JobsUnavailable.
         """
         return await self._database.run(rows.dead, kind, limit) if await self._database.has_jobs() else []
+
+    async def listed(
+        self, kind: str, tenant: str, states: Collection[State] = (), *, after: Place | None = None, limit: int = 100
+    ) -> list[Listed]:
+        """The jobs of a kind and a tenant, the latest submitted first; only those in these states, if any are named.
+
+        Errors: JobsUnavailable.
+        """
+        if not await self._database.has_jobs():
+            return []
+        return await self._database.run(rows.listed, kind, tenant, states, after, limit)
+
+    async def drop(self, kind: str, tenant: str) -> int:
+        """Cancel the jobs of a kind and a tenant that are queued or running, forget the dead, and say how many.
+
+        Errors: JobsUnavailable.
+        """
+        if not await self._database.has_jobs():
+            return 0
+        dropped = await self._database.run(rows.drop, kind, tenant)
+        for name in dropped:
+            self._running.cancel(name)
+        return len(dropped)
 
     async def redrive(self, kind: str, key: str) -> bool:
         """Whether there was a dead or cancelled job to queue again, with all its attempts.

@@ -11,15 +11,16 @@ so can a failed one wait without holding a place. Every such write asks for the 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
-from outcrop.jobs.base import JobStatus, State
+from outcrop.jobs.base import JobStatus, Listed, Place, State
 
 SCHEMA = "dbos"
 """Where it all lives on PostgreSQL; SQLite has a file of its own instead."""
@@ -57,10 +58,10 @@ JOBS = sa.Table(
     sa.Column("attributes", sa.JSON().with_variant(JSONB(), "postgresql")),
     sa.Column("application_name", sa.Text),
 )
-_PAYLOADS = [
-    sa.Table(name, _FOREIGN, sa.Column("workflow_uuid", sa.Text, primary_key=True))
-    for name in ("workflow_input", "workflow_output")
-]
+INPUTS = sa.Table(
+    "workflow_input", _FOREIGN, sa.Column("workflow_uuid", sa.Text, primary_key=True), sa.Column("inputs", sa.Text)
+)
+_OUTPUTS = sa.Table("workflow_output", _FOREIGN, sa.Column("workflow_uuid", sa.Text, primary_key=True))
 
 _STATES: dict[str, State] = {
     "ENQUEUED": "queued",
@@ -198,6 +199,33 @@ def dead(connection: Connection, kind: str, limit: int) -> list[JobStatus]:
     return [_status(row) for row in connection.execute(wanted.order_by(JOBS.c.updated_at.desc()).limit(limit))]
 
 
+def listed(
+    connection: Connection, kind: str, tenant: str, states: Collection[State], after: Place | None, limit: int
+) -> list[Listed]:
+    """The jobs of a kind and a tenant, the latest submitted first."""
+    wanted = sa.select(JOBS, INPUTS.c.inputs).outerjoin(INPUTS, INPUTS.c.workflow_uuid == JOBS.c.workflow_uuid)
+    wanted = wanted.where(JOBS.c.name == kind, JOBS.c.authenticated_user == tenant)
+    if states:
+        wanted = wanted.where(_is(*(status for status, state in _STATES.items() if state in states)))
+    if after is not None:
+        at = round(after.submitted_at * 1000)
+        beside = (JOBS.c.created_at == at) & (JOBS.c.workflow_uuid < job_id(kind, after.key))
+        wanted = wanted.where((JOBS.c.created_at < at) | beside)
+    wanted = wanted.order_by(JOBS.c.created_at.desc(), JOBS.c.workflow_uuid.desc()).limit(limit)
+    return [Listed(_status(row), _body(row.inputs)) for row in connection.execute(wanted)]
+
+
+def drop(connection: Connection, kind: str, tenant: str) -> list[str]:
+    """Cancel all jobs of a kind and a tenant that are not done, the dead too, so that they are forgotten in time."""
+    now = _now_ms()
+    theirs = (JOBS.c.name == kind) & (JOBS.c.authenticated_user == tenant)
+    which = theirs & _is("ENQUEUED", "DELAYED", "PENDING", *_DEAD)
+    values = {"status": "CANCELLED", "queue_name": None, "owner_xid": None, "started_at_epoch_ms": None}
+    values |= {"updated_at": now, "completed_at": now}
+    dropped = sa.update(JOBS).where(which).values(values).returning(JOBS.c.workflow_uuid)
+    return list(connection.execute(dropped).scalars().all())
+
+
 def beat(connection: Connection, worker: str) -> Seen:
     """Raise a worker's counter, in a row made anew where somebody took it for dead; then look around."""
     mine = WORKERS.c.id == worker
@@ -267,7 +295,7 @@ def forget(connection: Connection, before: float, limit: int) -> int:
     # The status first: a job queued again in this moment keeps its body.
     removed = sa.delete(JOBS).where(old, JOBS.c.workflow_uuid.in_(chosen)).returning(JOBS.c.workflow_uuid)
     gone = connection.execute(removed).scalars().all()
-    for table in _PAYLOADS:
+    for table in (INPUTS, _OUTPUTS):
         connection.execute(sa.delete(table).where(table.c.workflow_uuid.in_(gone)))
     return len(gone)
 
@@ -304,7 +332,13 @@ def _status(row: Any) -> JobStatus:
         error_message=message,
         submitted_at=row.created_at / 1000,
         changed_at=row.updated_at / 1000,
+        next_at=row.delay_until_epoch_ms / 1000 if row.status == "DELAYED" else None,
     )
+
+
+def _body(inputs: str | None) -> dict[str, Any]:
+    """The body of a job, out of what DBOS keeps of its arguments; {} where DBOS has removed it."""
+    return orjson.loads(orjson.loads(inputs)["args"][1]) if inputs else {}
 
 
 def _failed(attributes: dict[str, Any] | None) -> int:

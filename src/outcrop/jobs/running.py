@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from outcrop.jobs import rows
-from outcrop.jobs.base import Again, Job, JobsUnavailable, Kind
+from outcrop.jobs.base import Again, GiveUp, Job, JobsUnavailable, Kind
 from outcrop.jobs.database import JobsDatabase
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ class Running:
         if error is None:
             kept = await self._surely(rows.finish, name, owner)
         else:
-            last = job.attempt >= kind.attempts
+            last = job.attempt >= kind.attempts or isinstance(error, GiveUp)
             wait = error.after_s if isinstance(error, Again) else None
             wait = kind.wait_s(job.attempt) if wait is None else wait
             # Asked for by the handler, it is no news.

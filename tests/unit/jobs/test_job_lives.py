@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from outcrop.jobs.base import Again, Job, JobMistake, Kind
+from outcrop.jobs.base import Again, GiveUp, Job, JobMistake, Kind, Place
 
 
 async def test_a_submitted_job_is_handled_on_the_engines_own_loop(make, seen, state) -> None:
@@ -247,3 +247,69 @@ async def test_a_failed_attempt_is_logged_without_its_message(make, state, caplo
 
 async def _nothing() -> None:
     pass
+
+
+async def test_a_handler_may_give_up_before_its_last_attempt(make, state) -> None:
+    async def hopeless(job: Job) -> None:
+        raise GiveUp("the receiver wants nothing")
+
+    jobs = await make(Kind("hopeless", hopeless, attempts=5, first_wait_s=0.01))
+
+    await jobs.submit("hopeless", "a", {})
+
+    status = await state(jobs, "hopeless", "a", "dead")
+    assert (status.attempts, status.error_class, status.error_message) == (1, "GiveUp", "the receiver wants nothing")
+
+
+async def test_the_jobs_of_a_tenant_are_listed_the_latest_first_and_in_pages(make, state) -> None:
+    async def perform(job: Job) -> None:
+        if job.body["fails"]:
+            raise Again("later", after_s=600)
+
+    jobs = await make(Kind("list", perform), Kind("other", perform))
+    assert await jobs.listed("list", "acme") == []
+    for key in ("a", "b", "c"):
+        await jobs.submit("list", key, {"fails": key == "b", "text": "Ärger"}, tenant="acme")
+        await state(jobs, "list", key, "queued" if key == "b" else "done")
+    await jobs.submit("list", "d", {"fails": False}, tenant="evil")
+    await jobs.submit("other", "e", {"fails": False}, tenant="acme")
+
+    whole = await jobs.listed("list", "acme")
+    first = await jobs.listed("list", "acme", limit=2)
+    last = first[-1].status
+    rest = await jobs.listed("list", "acme", after=Place(last.submitted_at, last.key), limit=2)
+
+    assert [one.status.key for one in whole] == ["c", "b", "a"]
+    assert [one.status.key for one in [*first, *rest]] == ["c", "b", "a"]
+    assert whole[1].body == {"fails": True, "text": "Ärger"}
+    waits = whole[1].status
+    assert waits.next_at is not None
+    assert waits.changed_at + 590 < waits.next_at < waits.changed_at + 610
+    assert whole[0].status.next_at is None
+    assert [one.status.key for one in await jobs.listed("list", "acme", ["done"])] == ["c", "a"]
+    assert [one.status.key for one in await jobs.listed("list", "acme", ["queued", "running"])] == ["b"]
+
+
+async def test_what_a_tenant_still_wanted_can_be_dropped(make, seen, state) -> None:
+    async def perform(job: Job) -> None:
+        if job.body.get("dies"):
+            raise GiveUp("no")
+        await seen.hold(job)
+
+    jobs = await make(Kind("drop", perform, at_once=1))
+    await jobs.submit("drop", "dead", {"dies": True}, tenant="acme")
+    await state(jobs, "drop", "dead", "dead")
+    await jobs.submit("drop", "under way", {}, tenant="acme")
+    await state(jobs, "drop", "under way", "running")
+    await jobs.submit("drop", "queued", {}, tenant="acme")
+    await jobs.submit("drop", "another's", {}, tenant="evil")
+
+    assert await jobs.drop("drop", "acme") == 3
+    await state(jobs, "drop", "another's", "running")
+    seen.go_on.set()
+    await state(jobs, "drop", "another's", "done")
+
+    assert {one.status.state for one in await jobs.listed("drop", "acme")} == {"cancelled"}
+    assert seen.cancelled == ["under way"]
+    assert seen.keys == ["under way", "another's"]
+    assert await jobs.drop("drop", "acme") == 0
