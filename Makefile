@@ -2,13 +2,13 @@
 # PYTHON=/path/to/python picks another interpreter; ARGS="..." goes to the command behind a verb.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check fix docs cover bench lock clean
+.PHONY: help setup demo serve test check fix docs cover bench crash lock clean
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTHONS := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 WORKERS := -n auto --maxprocesses 4
-CODE := src tests bench examples docs
+CODE := src tests bench crash examples docs
 UV := 0.13.8
 
 help: ## this list
@@ -53,6 +53,9 @@ serve: .venv/.core ## the server on http://127.0.0.1:8700, until interrupted
 
 bench: .venv/.dev ## what a turn costs, beside floors that do no engine work
 	@$(BIN)/python bench/run.py $(ARGS)
+
+crash: .venv/.dev ## kills servers and databases at every point; nothing may be lost or done twice
+	@$(BIN)/python crash/run.py $(ARGS)
 
 # Building ------------------------------------------------------------------------------------
 

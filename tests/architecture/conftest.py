@@ -102,7 +102,7 @@ def package() -> list[Source]:
 @pytest.fixture(scope="session")
 def code() -> list[Source]:
     """Every Python file of the repository."""
-    return _sources("src", "tests", "bench", "examples", "docs")
+    return _sources("src", "tests", "bench", "crash", "examples", "docs")
 
 
 @pytest.fixture(scope="session")
