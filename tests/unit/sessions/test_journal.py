@@ -14,7 +14,7 @@ from postgresql import PostgreSQL
 from workers import DEFINITION, KEY, MODEL, OPENING, Holding, Worker, rows
 
 from outcrop.ids import SessionKey, TurnId
-from outcrop.sessions import journal as journal_module
+from outcrop.sessions import kept as kept_module
 from outcrop.sessions.journal import FORMAT, Conclusion, Entry, Intent, Kept, Moved, NewTurn, Pages
 from outcrop.sessions.state import saving, starting, waiting
 from outcrop.storage.database import Database, alone
@@ -109,7 +109,7 @@ async def test_turns_of_different_sessions_begin_at_once(worker: NewWorker) -> N
 async def test_a_definition_is_kept_once_however_many_run_on_it(
     worker: NewWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal_module, "_MOST_KNOWN", 1)
+    monkeypatch.setattr(kept_module, "_MOST_KNOWN", 1)
     one, two = worker("one"), worker("two")
     other = Kept.of({"identity": {"name": "other"}})
     for number, (who, kept) in enumerate([(one, DEFINITION), (two, DEFINITION), (one, other), (one, DEFINITION)]):
@@ -347,6 +347,17 @@ async def test_a_turn_can_be_asked_to_stop_until_it_has_ended(worker: NewWorker)
     await one.end(pages)
     assert not await two.journal.ask_to_stop(TurnId("t1"), "cancel")
     assert not await two.journal.ask_to_stop(TurnId("unknown"), "cancel")
+
+
+async def test_a_turn_that_is_asked_to_stop_says_why_until_it_has_a_better_ending(worker: NewWorker) -> None:
+    one = worker("one")
+    pages = await one.begun("t1")
+
+    assert await one.journal.ask_to_stop(TurnId("t1"), "cancel", {"reason": "not needed"})
+    assert (await one.turn("t1")).ending == {"reason": "not needed"}
+    await one.end(pages)
+    assert not await one.journal.ask_to_stop(TurnId("t1"), "cancel", {"reason": "too late"})
+    assert (await one.turn("t1")).ending == {"text": "Bye.", "kind": "FINISH"}
 
 
 # the queue ------------------------------------------------------------------------------------------
