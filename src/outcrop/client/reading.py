@@ -118,7 +118,8 @@ class Reading:
         self._write(self._decoder.decode(b"", final=True))
         if not self._is_answered:
             raise AgentInterrupted("Interrupted", "the stream ended without an answer", has_begun=True)
-        if self._again is not None and self._again != self.text:
+        # Told whole, an answer ends without the white space that its pieces may have ended with.
+        if self._again is not None and self._again.rstrip() != self.text.rstrip():
             whole = self._take_back()
             self._write(whole)
 

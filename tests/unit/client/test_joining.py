@@ -121,6 +121,14 @@ def test_an_answer_that_is_shorter_than_what_was_told(caller: Caller, runtime: R
     assert caller.heard == ["There are 42, I think", RETRY, VOID, "There are 42"]
 
 
+def test_white_space_at_the_end_is_no_other_answer(caller: Caller, runtime: Runtime, client: Make) -> None:
+    runtime.then(stream(chunk("There are "), chunk("42.\n"), cut=True), stream(chunk("There are 42.")))
+
+    caller.ask(client())
+
+    assert caller.heard == ["There are ", "42.\n", RETRY]
+
+
 def test_words_before_an_action_that_no_journal_keeps(caller: Caller, runtime: Runtime, client: Make) -> None:
     runtime.then(
         stream(chunk("Let me see."), model(10), ACTED, cut=True), stream(model(10), ACTED, ("returnControl", CONTROL))
