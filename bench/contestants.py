@@ -63,7 +63,7 @@ def start(name: str, model_url: str, place: Path | None, launcher: list[str] | N
         config = write_config(folder, model_url)
         if name == ENGINE:
             server = start_engine(config, folder, launcher)
-            return Contestant(name, folder, server, Target(server.port, _make_agent(server.port)))
+            return Contestant(name, folder, server, Target(server.port, make_agent(server.port)))
         port = free_port()
         options = ["--kind", FLOORS[name], "--port", str(port), "--model-url", model_url, "--data", str(folder)]
         server = Server([sys.executable, str(HERE / "floor.py"), *options], port, folder / "floor.log", SERVER_CORE)
@@ -73,12 +73,12 @@ def start(name: str, model_url: str, place: Path | None, launcher: list[str] | N
         raise
 
 
-def write_config(folder: Path, model_url: str) -> Path:
-    """The settings of an engine that asks our model and runs our tools."""
+def write_config(folder: Path, model_url: str, more: str = "") -> Path:
+    """The settings of an engine that asks our model and runs our tools. Shapes: more is further TOML."""
     path = folder / "outcrop.toml"
     path.write_text(
         f'[models]\n"*" = {{ provider = "openai", base_url = "{model_url}", model = "bench" }}\n'
-        f'[functions]\n"bench-stock" = {{ path = "{HERE}", handler = "stock.handler" }}\n',
+        f'[functions]\n"bench-stock" = {{ path = "{HERE}", handler = "stock.handler" }}\n{more}',
         encoding="utf-8",
     )
     return path
@@ -92,8 +92,11 @@ def start_engine(config: Path, folder: Path, launcher: list[str] | None = None) 
     return Server([*command, *options], port, folder / "outcrop.log", SERVER_CORE)
 
 
-def _make_agent(port: int) -> str:
-    """An agent with our tools, made as any AWS user would; the path up to its alias."""
+def make_agent(port: int, name: str = "bench", *, control: bool = False) -> str:
+    """An agent with our tools, made as any AWS user would; the path up to its alias.
+
+    Shapes: with `control` its caller carries the tools out.
+    """
     import boto3  # half a second that the floors need not wait for
 
     from engine_tools import ACTION_GROUP, FUNCTION_SCHEMA, LAMBDA_ARN
@@ -101,7 +104,7 @@ def _make_agent(port: int) -> str:
     session = boto3.Session("AKIDBENCH", "bench-secret", region_name="us-east-1")
     client: Any = session.client("bedrock-agent", endpoint_url=f"http://127.0.0.1:{port}")
     agent = client.create_agent(
-        agentName="bench",
+        agentName=name,
         foundationModel="anthropic.claude-3-5-haiku-20241022-v1:0",
         instruction=INSTRUCTION,
         agentResourceRoleArn=_ROLE_ARN,
@@ -110,7 +113,7 @@ def _make_agent(port: int) -> str:
         agentId=agent,
         agentVersion="DRAFT",
         actionGroupName=ACTION_GROUP,
-        actionGroupExecutor={"lambda": LAMBDA_ARN},
+        actionGroupExecutor={"customControl": "RETURN_CONTROL"} if control else {"lambda": LAMBDA_ARN},
         functionSchema=FUNCTION_SCHEMA,
     )
     client.prepare_agent(agentId=agent)

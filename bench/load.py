@@ -16,12 +16,13 @@ import struct
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, Protocol
 from zlib import crc32
 
 import httptools
 import orjson
 
-from processes import Tree, percentile
+from processes import percentile
 from workloads import WORKLOADS, Workload
 
 _SIGNED = (
@@ -46,12 +47,16 @@ class Target:
     path: str = "/agents/BENCHAGENT/agentAliases/BENCHALIAS"
     trace: bool = False
 
-    def request(self, session: str, workload: Workload) -> bytes:
-        """One InvokeAgent request."""
-        asked = {"inputText": workload.question, "enableTrace": self.trace, "endSession": False}
-        body = orjson.dumps({**asked, "streamingConfigurations": {"streamFinalResponse": True}})
+    def request(self, session: str, workload: Workload, headers: str = "") -> bytes:
+        """One InvokeAgent request. Shapes: headers are more lines, each with its end."""
+        return self.invocation(session, {"inputText": workload.question, "endSession": False}, headers)
+
+    def invocation(self, session: str, members: dict[str, Any], headers: str = "") -> bytes:
+        """One InvokeAgent request with these members of its body."""
+        asked = {**members, "enableTrace": self.trace, "streamingConfigurations": {"streamFinalResponse": True}}
+        body = orjson.dumps(asked)
         head = (
-            f"POST {self.path}/sessions/{session}/text HTTP/1.1\r\nhost: 127.0.0.1:{self.port}\r\n{_SIGNED}"
+            f"POST {self.path}/sessions/{session}/text HTTP/1.1\r\nhost: 127.0.0.1:{self.port}\r\n{_SIGNED}{headers}"
             "content-type: application/json\r\naccept: application/vnd.amazon.eventstream\r\n"
             f"content-length: {len(body)}\r\n\r\n"
         )
@@ -160,6 +165,16 @@ class Sample:
     traces: int
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer of any kind. Units: seconds."""
+
+    status: int
+    body: bytes
+    wall_s: float
+    first_s: float
+
+
 class Client:
     """Invokes one target."""
 
@@ -168,13 +183,27 @@ class Client:
         self.target = target
         self._idle: list[_Connection] = []
 
-    async def invoke(self, session: str, workload: Workload, turn: int = 1) -> Sample:
+    async def invoke(self, session: str, workload: Workload, turn: int = 1, headers: str = "") -> Sample:
         """One turn.
 
         Errors: WrongAnswer; OSError; TimeoutError.
         """
+        reply = await self.post(self.target.request(session, workload, headers))
+        if reply.status != 200:
+            raise WrongAnswer(f"HTTP {reply.status}: {reply.body[:300]!r}")
+        answer = decode(reply.body)
+        if answer.text != workload.answer(turn):
+            raise WrongAnswer(f"the answer is {answer.text[-200:]!r} instead of {workload.answer(turn)[-80:]!r}")
+        if self.target.trace != (answer.traces > 0):
+            raise WrongAnswer(f"{answer.traces} traces came")
+        return Sample(reply.wall_s, reply.first_s, answer.chunks, answer.traces)
+
+    async def post(self, request: bytes) -> Reply:
+        """What a request is answered with, whatever it is.
+
+        Errors: OSError; TimeoutError.
+        """
         connection = await self._connection()
-        request = self.target.request(session, workload)
         try:
             async with asyncio.timeout(_LIMIT_S):
                 began = time.perf_counter()
@@ -184,15 +213,7 @@ class Client:
             connection.close()
             raise
         self._idle.append(connection)
-        body = b"".join(parts)
-        if status != 200:
-            raise WrongAnswer(f"HTTP {status}: {body[:300]!r}")
-        answer = decode(body)
-        if answer.text != workload.answer(turn):
-            raise WrongAnswer(f"the answer is {answer.text[-200:]!r} instead of {workload.answer(turn)[-80:]!r}")
-        if self.target.trace != (answer.traces > 0):
-            raise WrongAnswer(f"{answer.traces} traces came")
-        return Sample(wall, connection.first_at - began, answer.chunks, answer.traces)
+        return Reply(status, b"".join(parts), wall, connection.first_at - began)
 
     async def _connection(self) -> _Connection:
         while self._idle:
@@ -248,7 +269,30 @@ def fresh(count: int) -> list[Job]:
     return [Job(new_session()) for _ in range(count)]
 
 
-async def phase(client: Client, tree: Tree, workload: str, at_once: int, jobs: Iterable[Job]) -> Figures:
+class Invoking(Protocol):
+    """Whoever takes a turn: one client, or several in turn."""
+
+    async def invoke(self, session: str, workload: Workload, turn: int = 1) -> Sample:
+        """One turn.
+
+        Errors: WrongAnswer; OSError; TimeoutError.
+        """
+        ...
+
+
+class Clocks(Protocol):
+    """The processor time of what is under test."""
+
+    def server_cpu(self) -> float:
+        """Seconds of the servers' own processes."""
+        ...
+
+    def cpu(self) -> float:
+        """Seconds with their children's."""
+        ...
+
+
+async def phase(client: Invoking, tree: Clocks, workload: str, at_once: int, jobs: Iterable[Job]) -> Figures:
     """All jobs, at most `at_once` under way; a wrong answer is counted and the others go on."""
     samples: list[Sample] = []
     wrong: list[str] = []

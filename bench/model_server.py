@@ -1,11 +1,12 @@
-"""A model of no latency and no mind: an OpenAI-compatible streaming server for the benchmark.
+"""A model of no mind, and of no latency unless told: an OpenAI-compatible streaming server for the benchmark.
 
 It decides its reply from the messages after the last user message, so whoever asks really has
 to carry out the tools and to send the history. A request or a tool result that is not as it
 must be gets an answer that begins with MISMATCH, which the load counts as an error.
 
     POST /v1/chat/completions     server-sent events; a whole reply in one write unless the workload is paced
-    GET  anything                 {"cpu_s": seconds of processor time so far}
+    POST /settings                {"delay_s": before each reply, "open": false holds replies back}
+    GET  anything                 {"cpu_s": seconds of processor time so far, "waiting": replies held back}
 """
 
 from __future__ import annotations
@@ -58,6 +59,10 @@ class Mismatch(Exception):
     """The request is not what a correct engine sends."""
 
 
+class Refused(Exception):
+    """The model says no, as it was asked to."""
+
+
 class Reply:
     """The events of one reply, its end, and the seconds between events."""
 
@@ -70,7 +75,7 @@ class Reply:
 def decide(request: dict[str, Any]) -> Reply:
     """The reply to a request.
 
-    Errors: Mismatch.
+    Errors: Mismatch; Refused.
     """
     messages = request["messages"]
     asked = [index for index, message in enumerate(messages) if message["role"] == "user"]
@@ -80,6 +85,8 @@ def decide(request: dict[str, Any]) -> Reply:
     workload = next((one for one in WORKLOADS.values() if one.question == question), None)
     if workload is None:
         raise Mismatch(f"unknown question {question[:80]}")
+    if workload.name == "trouble":
+        raise Refused
     calls = _next_calls(workload, _results(since))
     if calls:
         return Reply(_call_events(calls, _declared(request)), _ACT)
@@ -143,6 +150,43 @@ def _plain(content: Any) -> str:
     return content or ""
 
 
+class Pace:
+    """When replies go out: at once, after a delay, or when they may."""
+
+    def __init__(self) -> None:
+        """Hold nothing back."""
+        self.delay_s = 0.0
+        self._is_open = True
+        self._waiting: list[tuple[Connection, Callable[[], None]]] = []
+
+    def set(self, delay_s: float | None = None, open: bool | None = None) -> None:
+        """Change it; an opened gate lets out all that wait."""
+        self.delay_s = self.delay_s if delay_s is None else delay_s
+        self._is_open = self._is_open if open is None else open
+        if self._is_open:
+            waiting, self._waiting = self._waiting, []
+            for _, send in waiting:
+                send()
+
+    def waiting(self) -> int:
+        """The replies that are held back and still wanted."""
+        self._waiting = [(connection, send) for connection, send in self._waiting if connection.is_there]
+        return len(self._waiting)
+
+    def when_due(self, connection: Connection, send: Callable[[], None]) -> None:
+        """Send a reply at its time."""
+        if not self._is_open:
+            self._waiting.append((connection, send))
+        elif self.delay_s:
+            asyncio.get_running_loop().call_later(self.delay_s, send)
+        else:
+            send()
+
+
+PACE = Pace()
+_REFUSED = b'{"error": {"message": "trouble was asked for", "type": "invalid_request_error"}}'
+
+
 class Connection(asyncio.Protocol):
     """One kept connection of a caller."""
 
@@ -151,6 +195,11 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._path = b""
         self._body: list[bytes] = []
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the caller has not hung up."""
+        return self._transport is not None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -175,22 +224,31 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """It is whole: answer."""
         if not self._path.endswith(b"/chat/completions"):
-            self._tell({"cpu_s": time.process_time()})
+            if self._path.endswith(b"/settings"):
+                PACE.set(**orjson.loads(b"".join(self._body)))
+            self._tell({"cpu_s": time.process_time(), "waiting": PACE.waiting()})
             return
         used = b""
         try:
             request = orjson.loads(b"".join(self._body))
             used = _USED if (request.get("stream_options") or {}).get("include_usage") else b""
             reply = decide(request)
+        except Refused:
+            PACE.when_due(self, self._refuse)
+            return
         except (Mismatch, ValueError, KeyError, IndexError) as error:
             reply = Reply([_text(f"MISMATCH {error!r}", first=True)], _STOP)
-        self._send(reply, reply.end + used + _DONE)
+        PACE.when_due(self, lambda: self._send(reply, reply.end + used + _DONE))
 
     def _tell(self, value: Any) -> None:
-        body = orjson.dumps(value)
-        self._write(
-            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body
-        )
+        self._whole(b"200 OK", orjson.dumps(value))
+
+    def _refuse(self) -> None:
+        self._whole(b"400 Bad Request", _REFUSED)
+
+    def _whole(self, status: bytes, body: bytes) -> None:
+        head = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+        self._write(head % (status, len(body)) + body)
 
     def _send(self, reply: Reply, tail: bytes) -> None:
         if reply.gap_s:

@@ -75,14 +75,15 @@ class Tree:
 
     def cpu(self) -> float:
         """Seconds of processor time of the process and of the children it has now."""
-        return sum(_cpu(pid) for pid in self._pids())
+        return sum(_cpu(pid) for pid in self.pids())
 
     def rss(self) -> tuple[int, int]:
         """Resident bytes: of the process itself, and of the whole tree."""
-        sizes = [_resident(pid) for pid in self._pids()]
+        sizes = [_resident(pid) for pid in self.pids()]
         return sizes[0], sum(sizes)
 
-    def _pids(self) -> list[int]:
+    def pids(self) -> list[int]:
+        """The process, then all its children and theirs."""
         parents: dict[int, int] = {}
         for entry in os.listdir("/proc"):
             if entry.isdigit():
@@ -164,6 +165,11 @@ class Server:
                 self._process.send_signal(number)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self._process.wait(_STOP_LIMIT_S)
+
+    def kill(self) -> None:
+        """SIGKILL: it gets no chance to do anything more."""
+        self._process.kill()
+        self._process.wait(_STOP_LIMIT_S)
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
