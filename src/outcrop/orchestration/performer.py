@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -107,19 +107,25 @@ class Performer:
         self._preamble_hold = preamble_hold
 
     async def perform(
-        self, step: Step, turn: Turn, emit: Emit, settle: Settle, known: Mapping[int, CallResult]
+        self,
+        step: Step,
+        turn: Turn,
+        emit: Emit,
+        settle: Settle,
+        known: Mapping[int, CallResult],
+        heard: Collection[int] = (),
     ) -> Outcome | Owed:
         """What came of a step, or what of it the caller owes.
 
-        Shapes: `known` are results of branches that were done before; `settle` records one branch of
-                several as soon as it is done.
+        Shapes: `known` are results of branches that were done before, and `heard` those that were told; `settle`
+                records one branch of several as soon as it is done.
         Errors: AssertionError for a step that ends a turn; failures of rooms are outcomes.
         """
         match step:
             case CallModel():
                 return await self._call_model(step, turn, emit)
             case CallTools():
-                return await self._call_tools(step, turn, emit, settle, known)
+                return await self._call_tools(step, turn, emit, settle, known, heard)
             case _:
                 raise AssertionError(f"{step} is not performed")
 
@@ -174,7 +180,13 @@ class Performer:
     # tools ------------------------------------------------------------------------------------
 
     async def _call_tools(
-        self, step: CallTools, turn: Turn, emit: Emit, settle: Settle, known: Mapping[int, CallResult]
+        self,
+        step: CallTools,
+        turn: Turn,
+        emit: Emit,
+        settle: Settle,
+        known: Mapping[int, CallResult],
+        heard: Collection[int],
     ) -> ToolsReturned | Owed:
         todo = [branch for branch in range(len(step.calls)) if branch not in known]
         alone = len(step.calls) == 1
@@ -191,7 +203,7 @@ class Performer:
             **{branch: result for branch, result in zip(todo, found, strict=True) if result is not None},
         }
         for branch, call in enumerate(step.calls):
-            if branch in results and branch not in known:
+            if branch in results and branch not in heard:
                 emit(returned(step.iteration, call, results[branch], turn))
         if len(results) < len(step.calls):
             return Owed(step, results)

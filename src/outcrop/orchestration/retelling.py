@@ -37,12 +37,14 @@ _LEFT = "The turn was left for a newer request of its session."
 class Retold:
     """A turn's events by call, and where it stands.
 
-    Shapes: calls holds at least one list; unfinished is the step that has no whole outcome; `rests` where no more
-            events come to the last call as things are: the turn waits, is paused, or has ended.
+    Shapes: calls holds at least one list; unfinished is the step that has no whole outcome, and heard its branches
+            whose results are among the events; `rests` where no more events come to the last call as things are: the
+            turn waits, is paused, or has ended.
     """
 
     calls: list[list[Event]] = field(default_factory=lambda: [[]])
     unfinished: Unfinished | None = None
+    heard: frozenset[int] = frozenset()
     rests: bool = False
 
     def tell(self, event: Event) -> None:
@@ -125,12 +127,14 @@ def _retell_tools(told: Retold, turn: Turn, page: Page, kept: OpenTurn) -> None:
     """The calls that were carried out first, then what the caller was asked, what it brought, and what it allowed."""
     step, known = page.step, page.known
     assert isinstance(step, CallTools)
+    told.heard = frozenset()
     asked_for = [branch for branch, call in enumerate(step.calls) if call.disposition in OWED or call.agreed]
     at_once = [branch for branch in range(len(step.calls)) if branch not in asked_for]
     if any(branch not in known for branch in at_once):
         return
     for branch in at_once:
         told.tell(returned(step.iteration, step.calls[branch], known[branch], turn))
+    told.heard = frozenset(at_once)
     brought = [branch for branch in asked_for if branch in known and not step.calls[branch].agreed]
     allowed = [branch for branch in asked_for if step.calls[branch].agreed]
     # Journals of the first release have other ids than this one makes; the one that is awaited still counts.
@@ -146,6 +150,8 @@ def _retell_tools(told: Retold, turn: Turn, page: Page, kept: OpenTurn) -> None:
     told.calls.append([])
     for branch in brought:
         told.tell(supplied(step, branch, known[branch]))
+    told.heard |= frozenset(brought)
     if all(branch in known for branch in allowed):
         for branch in allowed:
             told.tell(returned(step.iteration, step.calls[branch], known[branch], turn))
+        told.heard |= frozenset(allowed)

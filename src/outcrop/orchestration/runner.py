@@ -25,12 +25,14 @@ class Pending:
     """A step that was intended before and not concluded: what a resumed turn starts with.
 
     Shapes: known maps a branch to its journalled result; fresh to one that is known and not journalled yet, such
-            as an `uncertain` one; the others are still to be carried out.
+            as an `uncertain` one; the others are still to be carried out. heard are the branches whose results the
+            caller was told, None where it was told all that are known.
     """
 
     step: Step
     known: Mapping[int, CallResult]
     fresh: Mapping[int, CallResult] = field(default_factory=dict[int, CallResult])
+    heard: frozenset[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +76,11 @@ async def run(
     """
     unwritten: list[Conclusion] = []
     known: Mapping[int, CallResult]
+    heard: frozenset[int]
     while True:
         if pending is not None:
             step, known = pending.step, {**pending.known, **pending.fresh}
+            heard = frozenset(known) if pending.heard is None else pending.heard
             found = [conclusion(turn.ordinal, branch, result) for branch, result in pending.fresh.items()]
             if found:
                 # Before anything else: a row without an outcome would end every later replay at this step.
@@ -84,7 +88,7 @@ async def run(
             pending = None
         else:
             step = await strategy.next(turn)
-            known = {}
+            known, heard = {}, frozenset()
             if isinstance(step, Pause):
                 return Paused(step, unwritten)
             if isinstance(step, (Finish, Fail)):
@@ -98,7 +102,7 @@ async def run(
             await pages.advance([conclusion(ordinal, branch, result)], [], clock.now())
             written.add(branch)
 
-        outcome = await performer.perform(step, turn, emit, settle, known)
+        outcome = await performer.perform(step, turn, emit, settle, known, heard)
         if isinstance(outcome, Owed):
             rest = [conclusion(turn.ordinal, b, r) for b, r in outcome.known.items() if b not in written]
             return Awaiting(outcome, rest)

@@ -223,7 +223,7 @@ class Turns:
             step, known = told.unfinished.step, told.unfinished.known
             pending = Pending(step, known)
             if isinstance(step, CallTools):
-                pending = Pending(step, known, self._unknown(turn, step, known))
+                pending = Pending(step, known, self._unknown(turn, step, known), told.heard)
             else:
                 events.pop()  # the model is called again, and says so again
         LOG.warning("turn=<%s> | taken up at step %d", turn.id, turn.ordinal)
