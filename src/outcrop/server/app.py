@@ -149,7 +149,7 @@ class Door:
     async def _stream(self, match: Match, stream: Stream, identifier: str, receive: Receive, send: Send) -> None:
         """Send the head at once, then a body part per batch; a fault becomes the last frame."""
         await _start(stream_head(match.operation, stream.head, identifier), send)
-        outcome = 200
+        outcome, last = 200, b""
         gone = asyncio.ensure_future(receive())  # the request was read: all that comes is that the client is gone
         try:
             async for batch in stream.events:
@@ -161,11 +161,12 @@ class Door:
             if not isinstance(error, Fault):
                 LOG.exception("request=<%s> | the stream failed", identifier)
             outcome = fault_response(match.service, error, identifier).status
-            await _body(fault_frame(match.operation, error), send)
+            last = fault_frame(match.operation, error)
         finally:
             is_there = not gone.done()
             gone.cancel()
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        # With the end in one piece: a client that stops reading at the fault has then read the end as well.
+        await send({"type": "http.response.body", "body": last, "more_body": False})
         if is_there and stream.delivered is not None:
             stream.delivered()
         self._count(match, outcome)
