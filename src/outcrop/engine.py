@@ -23,6 +23,7 @@ from outcrop.orchestration.turns import Turns
 from outcrop.sessions.cleaning import Cleaning
 from outcrop.sessions.journal import Journal
 from outcrop.sessions.leases import Leases
+from outcrop.sessions.outlines import Outlines
 from outcrop.sessions.state import Sessions
 from outcrop.storage.database import Database
 from outcrop.storage.documents import Documents
@@ -47,6 +48,7 @@ class Engine:
     turns: Turns
     queue: Queue
     recovery: Recovery
+    outlines: Outlines
     jobs: Jobs
     models: Models
     functions: Functions
@@ -102,6 +104,7 @@ class Engine:
             journal=journal,
             turns=turns,
             queue=queue,
+            outlines=Outlines(database),
             jobs=jobs,
             recovery=Recovery(leases, turns, config.server.beat_s),
             models=models,

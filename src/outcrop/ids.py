@@ -59,7 +59,12 @@ def born(turn: TurnId) -> float:
 
 def invocation_id(turn: TurnId, ordinal: int) -> str:
     """The UUID under which a turn hands control to its caller at a step: the same whoever tells it, and whenever."""
-    text = hashlib.sha256(f"{turn}/{ordinal}".encode()).hexdigest()
+    return uuid_of(f"{turn}/{ordinal}")
+
+
+def uuid_of(name: str) -> str:
+    """A UUID in lower case that is always the same for a name."""
+    text = hashlib.sha256(name.encode()).hexdigest()
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-8{text[17:20]}-{text[20:32]}"
 
 

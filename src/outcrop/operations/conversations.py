@@ -24,8 +24,10 @@ from outcrop.events import Answered, ControlReturned, Event, Failed, TextStreame
 from outcrop.ids import SessionKey, TurnId
 from outcrop.operations.context import Context
 from outcrop.operations.registry import Batch, Stream
-from outcrop.orchestration.definition import Definition
+from outcrop.orchestration.definition import Definition, Identity
+from outcrop.orchestration.encoding import opening_of as stored_opening
 from outcrop.orchestration.policy import Policy
+from outcrop.orchestration.queueing import is_token
 from outcrop.orchestration.return_control import ResultsMistaken
 from outcrop.orchestration.turn import Opening
 from outcrop.orchestration.turns import JournalTooNew, Listener, TooManyTurns
@@ -72,7 +74,7 @@ async def converse(call: Invocation) -> Stream:
     if call.ask.get("memoryId"):
         head["memoryId"] = call.ask["memoryId"]
     try:
-        listener = await _listener(call)
+        listener = await answering(call)
     except SessionBusy as busy:
         if call.policy.busy_session != "enqueue":
             raise ConflictException(
@@ -151,7 +153,7 @@ class Queued:
             while listener is None:
                 await turns.ended(self.turn_id)
                 try:
-                    listener = await _listener(self._call)
+                    listener = await answering(self._call)
                 except SessionBusy as busy:
                     self.turn_id = busy.turn_id
         self.turn_id, self.has_begun = listener.turn_id, True
@@ -160,10 +162,11 @@ class Queued:
         self.is_over = listener.is_over
 
 
-async def _listener(call: Invocation) -> Listener:
+async def answering(call: Invocation) -> Listener:
     """What answers a call: its own turn, or one that answers it already.
 
-    Errors: SessionBusy; the faults of `converse`.
+    Errors: SessionBusy; ThrottlingException; InternalServerException where a newer release wrote the turn;
+            ConflictException; ValidationException for results that fit no turn.
     """
     try:
         for _ in range(_MOST_LOOKS):
@@ -185,7 +188,7 @@ async def _find_or_begin(call: Invocation) -> Listener:
     if again is not None:
         return again
     session, open_turn = await engine.sessions.open(call.key, call.idle_ttl_s, engine.clock.now())
-    session = replace(session, idle_ttl_s=call.idle_ttl_s, seed=_seed(call.state) or session.seed)
+    session = replace(session, idle_ttl_s=call.idle_ttl_s, seed=seed_of(call.state) or session.seed)
     if open_turn is not None and turns.was_heard(open_turn):
         open_turn = None
     if ask.get("endSession"):
@@ -199,7 +202,7 @@ async def _find_or_begin(call: Invocation) -> Listener:
         if await _is_heard_soon(call, open_turn):
             raise Moved(open_turn.id)
         return await _once_more(call, open_turn)
-    return await _begin(call, session, open_turn)
+    return await _queued(call) or await _begin(call, session, open_turn)
 
 
 async def _begin(call: Invocation, session: Session, open_turn: OpenTurn | None) -> Listener:
@@ -209,7 +212,24 @@ async def _begin(call: Invocation, session: Session, open_turn: OpenTurn | None)
         await _not_now(call, open_turn)
     if open_turn is not None and not open_turn.is_over:
         session = await turns.leave(session, open_turn)
-    return await turns.begin(session, call.definition, _opening(call, session), retry_key=call.context.retry_key)
+    opening = opening_of(call, call.state.get("sessionAttributes", session.attributes))
+    return await turns.begin(session, call.definition, opening, retry_key=call.context.retry_key)
+
+
+async def _queued(call: Invocation) -> Listener | None:
+    """The turn that was started before this call and waits for a worker, where it answers this call too.
+
+    Errors: SessionBusy where it does not, and has to come first.
+    Source: docs/behaviour/background-turns.md 2 (inferred)
+    """
+    engine = call.context.engine
+    first = await engine.journal.first_queued(call.key)
+    if first is None or call.policy.busy_session == "interrupt":
+        return None
+    kept = await engine.journal.find(first)
+    if kept is None or stored_opening(kept).input_text != call.ask["inputText"]:
+        raise SessionBusy(first)
+    return engine.turns.follow(first, 0)
 
 
 async def _retried(call: Invocation) -> Listener | None:
@@ -297,7 +317,8 @@ async def _resume(call: Invocation, session: Session, open_turn: OpenTurn | None
             call.state["returnControlInvocationResults"],
             call.state.get("sessionAttributes"),
             stream_answer=_streams(call),
-            retry_key=call.context.retry_key,
+            # A client token stays with its turn: sent again, it still starts no second one.
+            retry_key=open_turn.retry_key if is_token(open_turn.retry_key) else call.context.retry_key,
         )
     except ResultsMistaken as error:
         raise ValidationException(str(error)) from error
@@ -307,20 +328,23 @@ def _streams(call: Invocation) -> bool:
     return bool(call.ask.get("streamingConfigurations", {}).get("streamFinalResponse"))
 
 
-def _opening(call: Invocation, session: Session) -> Opening:
+def opening_of(call: Invocation, session_attributes: Mapping[str, str]) -> Opening:
+    """What a call asks of its turn."""
     prompt = call.ask.get("promptCreationConfigurations", {})
     return Opening(
         input_text=call.ask["inputText"],
         session_id=call.ask["sessionId"],
-        session_attributes=call.state.get("sessionAttributes", session.attributes),
+        session_attributes=session_attributes,
         prompt_session_attributes=call.state.get("promptSessionAttributes", {}),
         previous_turns=prompt.get("previousConversationTurnsToInclude"),
         exclude_thinking=bool(prompt.get("excludePreviousThinkingSteps")),
         stream_answer=_streams(call),
+        deadline_s=call.ask.get("deadlineSeconds"),
     )
 
 
-def _seed(state: Mapping[str, Any]) -> list[Any]:
+def seed_of(state: Mapping[str, Any]) -> list[Any]:
+    """The messages that a caller wants a session to begin with, none where the session's own hold."""
     return list(state.get("conversationHistory", {}).get("messages", ()))
 
 
@@ -328,13 +352,14 @@ def _seed(state: Mapping[str, Any]) -> list[Any]:
 
 
 async def _members(call: Invocation, hearing: Hearing) -> AsyncIterator[Batch]:
-    reader = TraceReader(_envelope(call), call.context.request_id) if call.ask.get("enableTrace") else None
+    common = envelope(call.definition.identity, call.ask["sessionId"])
+    reader = TraceReader(common, call.context.request_id) if call.ask.get("enableTrace") else None
     async for events in _until_the_deadline(call, hearing):
         batch: Batch = []
         for event in events:
             if reader is not None:
                 batch += [("trace", part) for part in reader.feed(event)]
-            batch += _told(event)
+            batch += shown(event)
             if isinstance(event, Failed) and event.fault is not None:
                 if batch:
                     yield batch
@@ -386,7 +411,7 @@ def _late(turn_id: TurnId, seconds: float, *, stops: bool) -> DependencyFailedEx
     )
 
 
-def _told(event: Event) -> Batch:
+def shown(event: Event) -> Batch:
     """The members that a caller gets whether or not it asked for traces."""
     match event:
         case TextStreamed():
@@ -410,12 +435,9 @@ def _chunks(text: str) -> Batch:
     return [("chunk", {"bytes": text[at : at + most].encode()}) for at in range(0, len(text), most)]
 
 
-def _envelope(call: Invocation) -> dict[str, Any]:
-    who = call.definition.identity
-    envelope: dict[str, Any] = {
-        "callerChain": [{"agentAliasArn": who.alias_arn}],
-        "sessionId": call.ask["sessionId"],
-    }
+def envelope(who: Identity, session_id: str) -> dict[str, Any]:
+    """What every trace part of an agent's session begins with."""
+    common: dict[str, Any] = {"callerChain": [{"agentAliasArn": who.alias_arn}], "sessionId": session_id}
     if not who.is_inline:
-        envelope |= {"agentId": who.agent_id, "agentAliasId": who.alias_id, "agentVersion": who.version}
-    return envelope
+        common |= {"agentId": who.agent_id, "agentAliasId": who.alias_id, "agentVersion": who.version}
+    return common

@@ -102,25 +102,30 @@ def page(scope: str, ask: Record, rows: Sequence[tuple[int, Record]], member: st
     Errors: ValidationException where nextToken is none of this list's.
     Source: docs/behaviour/control-plane.md 3 (inferred)
     """
-    below = _position(scope, ask.get("nextToken"))
+    below = position(scope, ask.get("nextToken"))
     rest = rows if below is None else [row for row in rows if row[0] < below]
     size: int = ask.get("maxResults") or PAGE_SIZE
     result: Result = {member: [summary for _, summary in rest[:size]]}
     if len(rest) > size:
-        result["nextToken"] = _next_token(scope, rest[size - 1][0])
+        result["nextToken"] = next_token(scope, rest[size - 1][0])
     return result
 
 
-def _next_token(scope: str, number: int) -> str:
+def next_token(scope: str, number: int) -> str:
+    """The nextToken that stands for a place in a list."""
     return base64.urlsafe_b64encode(f"{scope}\n{number}".encode()).decode()
 
 
-def _position(scope: str, token: str | None) -> int | None:
+def position(scope: str, token: str | None) -> int | None:
+    """The place in a list that a nextToken stands for, None at its start.
+
+    Errors: ValidationException where the token is none of this list's.
+    """
     if token is None:
         return None
     try:
         told, _, number = base64.b64decode(token, altchars=b"-_", validate=True).decode().rpartition("\n")
-        if told == scope:
+        if told == scope and number.isdecimal():
             return int(number)
     except ValueError:
         pass  # refused below, as a token of another list is

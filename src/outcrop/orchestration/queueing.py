@@ -7,6 +7,7 @@ A job that is run again finds the turn where it is: queued, carried by somebody,
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -28,6 +29,7 @@ from outcrop.sessions.state import Sessions
 from outcrop.storage.database import alone
 
 TURN = "turn"
+_STARTED = "token:"
 _SWEEP_S = 30.0
 _PATIENCE_S = 5.0
 """How long a job waits for its session before it makes room for others."""
@@ -48,6 +50,16 @@ class Asked:
     session_attributes: Mapping[str, str] | None
     seed: Sequence[Message]
     idle_ttl_s: int
+
+
+def token_key(token: str) -> str:
+    """A client token as a turn keeps it: in a form that has room, and that no id of the SDK has."""
+    return _STARTED + hashlib.sha256(token.encode()).hexdigest()
+
+
+def is_token(retry_key: str) -> bool:
+    """Whether a turn was started in the background: then its client token is what it keeps."""
+    return retry_key.startswith(_STARTED)
 
 
 class Queue:

@@ -21,6 +21,7 @@ from outcrop.orchestration.telling import answered, called, last_word, request_o
 from outcrop.orchestration.turn import CallModel, CallTools, Fail, ModelFailed, ModelReplied, Turn, fault_of
 from outcrop.prompts.library import TemplateMistake
 from outcrop.sessions.journal import OpenTurn
+from outcrop.sessions.outlines import Outline
 
 STOPPED = {
     "cancel": "The turn was cancelled.",
@@ -84,12 +85,12 @@ def final_word(turn: Turn, kept: OpenTurn) -> Event:
     return last_word(decode_ending(ending), ending.get("modelCalls", turn.iteration), kept.started_at, at)
 
 
-def why_left(kept: OpenTurn) -> str:
+def why_left(kept: OpenTurn | Outline) -> str:
     """What somebody said who stopped the turn, or wants it stopped; "" where nobody said anything."""
     return (kept.ending or {}).get("why", "")
 
 
-def reason_of(kept: OpenTurn) -> str:
+def reason_of(kept: OpenTurn | Outline) -> str:
     """Why a turn is paused, failed or was cancelled, in a sentence; "" where it is none of these."""
     ending = kept.ending or {}
     if kept.state == "paused":
@@ -99,7 +100,7 @@ def reason_of(kept: OpenTurn) -> str:
     return ending["reason"] if "code" in ending else _why_abandoned(kept)
 
 
-def _why_abandoned(kept: OpenTurn) -> str:
+def _why_abandoned(kept: OpenTurn | Outline) -> str:
     return why_left(kept) or STOPPED.get((kept.ending or {}).get("reason", ""), _LEFT)
 
 

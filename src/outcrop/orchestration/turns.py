@@ -142,7 +142,7 @@ class Turns:
         Errors: Moved; TooManyTurns; JournalTooNew; Unavailable.
         """
         _check_format(kept)
-        return await self.begin(session, await self._definition(kept), opening, queued=kept.id)
+        return await self.begin(session, await self.definition(kept), opening, queued=kept.id)
 
     async def resume(
         self,
@@ -423,12 +423,13 @@ class Turns:
         """
         _check_format(kept)
         opening = replace(opening_of(kept), stream_answer=stream_answer)
-        definition = await self._definition(kept)
+        definition = await self.definition(kept)
         policy = self._policy_of(definition.identity)
         turn = self._turn(kept.id, session, definition, opening, kept.started_at, policy)
         return turn, retell(turn, kept)
 
-    async def _definition(self, kept: OpenTurn) -> Definition:
+    async def definition(self, kept: OpenTurn) -> Definition:
+        """What a turn runs on, as it was when the turn was accepted."""
         found = self._definitions.get(kept.digest)
         if found is None:
             # In a thread, because a large schema takes a while to read.

@@ -24,12 +24,12 @@ from typing import Any, Literal, TypeVar
 import orjson
 from sqlalchemy import Connection, bindparam, case, func, insert, select
 from sqlalchemy import update as sql_update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from outcrop.errors import RoomError
 from outcrop.ids import SessionKey, TurnId
 from outcrop.sessions.durable import Durable
-from outcrop.sessions.tables import DEFINITIONS, STEPS, TURNS
+from outcrop.sessions.kept import KnownDefinitions, read_definition
+from outcrop.sessions.tables import STEPS, TURNS
 from outcrop.storage.database import Database
 from outcrop.storage.statements import Prepared, Row
 
@@ -74,8 +74,14 @@ _FENCE = Prepared(select(TURNS.c.lease).where(_OURS, TURNS.c.state == "running")
 _TAKE = Prepared(
     sql_update(TURNS)
     .where(_OURS, TURNS.c.finished_at.is_(None))
-    .values(state="running", holder=bindparam("h"), lease=TURNS.c.lease + 1, stop="")
+    .values(
+        state="running",
+        holder=bindparam("h"),
+        lease=TURNS.c.lease + 1,
+        stop=case((TURNS.c.state == "running", TURNS.c.stop), else_=""),
+    )
 )
+"""What a running turn was asked to stop for holds also for whoever takes it over."""
 _ANSWERS = Prepared(sql_update(TURNS).where(TURNS.c.id == bindparam("t")).values(retry_key=bindparam("r")))
 _RELEASE = Prepared(sql_update(TURNS).where(_OURS, TURNS.c.state == "running").values(holder=""))
 _SUSPEND = Prepared(
@@ -128,15 +134,6 @@ _PLACE = Prepared(
         select(func.count(STEPS.c.outcome)).where(_OF_STEPS).scalar_subquery(),
     ).where(TURNS.c.id == bindparam("t"))
 )
-_DEFINITION = Prepared(select(DEFINITIONS.c.body).where(DEFINITIONS.c.digest == bindparam("d")))
-_KEEP = {
-    dialect.__name__.rpartition(".")[2]: Prepared(
-        dialect.insert(DEFINITIONS).on_conflict_do_nothing(), DEFINITIONS.columns.keys()
-    )
-    for dialect in (postgresql, sqlite)
-}
-"""Two calls that run on the same definition may both be the first."""
-_MOST_KNOWN = 10_000
 _ENTRIES = Prepared(select(STEPS).where(STEPS.c.turn_id == bindparam("t")).order_by(STEPS.c.ordinal, STEPS.c.branch))
 
 
@@ -254,7 +251,7 @@ class Journal:
         """
         self._database = database
         self._writer = Durable(database, patience_s)
-        self._known: set[str] = set()
+        self._known = KnownDefinitions()
         self.holder = holder
 
     async def begin(self, turn: NewTurn, intended: Sequence[Intent], session: Also, *, queued: bool = False) -> Pages:
@@ -267,7 +264,7 @@ class Journal:
         def work(connection: Connection, again: bool) -> None:
             if again and self._is_mine(connection, turn.id, 1):
                 return
-            self._keep(connection, turn.definition)
+            self._known.keep(connection, turn.definition.digest, turn.definition.body)
             session(connection)
             if queued:
                 opening = orjson.dumps(turn.opening)
@@ -280,7 +277,7 @@ class Journal:
                 _NEW_STEP.run(connection, _intent_row(turn.id, intent, turn.started_at))
 
         await self._writer.write(work)
-        self._remember(turn.definition)
+        self._known.remember(turn.definition.digest)
         return Pages(self._writer, turn.id, 1)
 
     async def queue(self, turn: NewTurn, first: Also) -> TurnId:
@@ -297,7 +294,7 @@ class Journal:
                 values = {"k": turn.session_key, "r": turn.retry_key}
                 if (row := _RETRIED.row(connection, values)) is not None:
                     return TurnId(row[0])
-            self._keep(connection, turn.definition)
+            self._known.keep(connection, turn.definition.digest, turn.definition.body)
             _NEW_TURN.run(connection, _row(turn, "queued", "", 0))
             return turn.id
 
@@ -402,16 +399,6 @@ class Journal:
             return [_PLACE.row(connection, {"t": turn_id}) for turn_id in turn_ids]
 
         return await self._database.read(work)
-
-    def _keep(self, connection: Connection, definition: Kept) -> None:
-        if definition.digest not in self._known:
-            _KEEP[connection.dialect.name].run(connection, {"digest": definition.digest, "body": definition.body})
-
-    def _remember(self, definition: Kept) -> None:
-        """Definitions that are known to be kept need no look; definitions are never removed."""
-        if len(self._known) >= _MOST_KNOWN:
-            self._known.clear()
-        self._known.add(definition.digest)
 
     def _is_mine(self, connection: Connection, turn_id: TurnId, lease: int) -> bool:
         """Whether the write that is tried again was kept at its first try."""
@@ -534,15 +521,13 @@ def read_turn(connection: Connection, turn_id: str) -> OpenTurn | None:
     turn = read_row(connection, turn_id)
     if turn is None:
         return None
-    definition = _DEFINITION.row(connection, {"d": turn["definition"]})
-    assert definition is not None, "a turn names a definition that is kept"
     return OpenTurn(
         id=turn["id"],
         session_key=turn["session_key"],
         state=turn["state"],
         opening=orjson.loads(turn["opening"]),
         digest=turn["definition"],
-        definition=orjson.loads(definition[0]),
+        definition=read_definition(connection, turn["definition"]),
         invocation_id=turn["invocation_id"],
         started_at=turn["started_at"],
         finished_at=turn["finished_at"],

@@ -6,7 +6,7 @@ so nothing here costs a call that did not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -37,10 +37,13 @@ class TraceReader:
     Source: docs/behaviour/traces.md 1, 2, 3 (observed; numbering after a resumption inferred)
     """
 
-    def __init__(self, envelope: Mapping[str, Any], request: str) -> None:
-        """Read for one call."""
+    def __init__(
+        self, envelope: Mapping[str, Any], request: str, client_requests: Callable[[], str] = request_id
+    ) -> None:
+        """Read for one call; `client_requests` gives the id of each call that a trace tells of."""
         self._envelope = envelope
         self._request = request
+        self._client_requests = client_requests
         self._first: int | None = None
 
     def feed(self, event: Event) -> Iterator[JSON]:
@@ -102,7 +105,7 @@ class TraceReader:
         }
         counted = {"inputTokens": usage["inputTokens"], "outputTokens": usage["outputTokens"]}
         return {
-            "metadata": {**_called(event.started_at, event.at), "usage": counted},
+            "metadata": {**self._called(event.started_at, event.at), "usage": counted},
             "rawResponse": {"content": orjson.dumps(raw).decode()},
             "traceId": self._id(event.iteration),
         }
@@ -117,7 +120,7 @@ class TraceReader:
             reprompt = {"source": event.source, "text": event.text}
             yield {"observation": {"repromptResponse": reprompt, "traceId": trace_id, "type": "REPROMPT"}}
             return
-        output = {"metadata": _called(event.started_at, event.at), "text": event.text}
+        output = {"metadata": self._called(event.started_at, event.at), "text": event.text}
         yield {"observation": {"actionGroupInvocationOutput": output, "traceId": trace_id, "type": "ACTION_GROUP"}}
 
     def _invocation(self, iteration: int, call: Mapping[str, Any]) -> JSON:
@@ -139,13 +142,16 @@ class TraceReader:
         }
 
     def _failure(self, event: Failed) -> JSON:
-        metadata = {**_called(event.started_at, event.at), "operationTotalTimeMs": _ms(event.started_at, event.at)}
+        metadata = {**self._called(event.started_at, event.at), "operationTotalTimeMs": _ms(event.started_at, event.at)}
         return {
             "failureCode": event.code,
             "failureReason": event.reason,
             "metadata": metadata,
             "traceId": self._id(event.iteration),
         }
+
+    def _called(self, started_at: float, at: float) -> JSON:
+        return {"clientRequestId": self._client_requests(), **_span(started_at, at), "totalTimeMs": _ms(started_at, at)}
 
 
 def prompt_text(system: str, messages: Sequence[Message]) -> str:
@@ -160,10 +166,6 @@ def prompt_text(system: str, messages: Sequence[Message]) -> str:
 
 def _span(started_at: float, at: float) -> JSON:
     return {"startTime": iso(started_at), "endTime": iso(at)}
-
-
-def _called(started_at: float, at: float) -> JSON:
-    return {"clientRequestId": request_id(), **_span(started_at, at), "totalTimeMs": _ms(started_at, at)}
 
 
 def _ms(started_at: float, at: float) -> int:
