@@ -1,10 +1,10 @@
-"""Turns without a server: a scripted model, recorded functions, a journal in memory, and what it looked like on the way."""
+"""Turns without a server: a scripted model, recorded functions, a journal in memory and pictures of how it grew."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from sqlalchemy import Connection, func, select
 
 from outcrop.events import Answered, ControlReturned, Event, Failed, TextStreamed
 from outcrop.ids import SessionKey, TurnId
-from outcrop.models.base import ModelProvider
+from outcrop.models.base import ConverseRequest, Delta, ModelProvider
 from outcrop.models.prices import Price
 from outcrop.orchestration.channel import Channel
 from outcrop.orchestration.definition import Definition, define
@@ -27,6 +27,7 @@ from outcrop.sessions.tables import TURNS
 from outcrop.storage.database import METADATA, Database
 from outcrop.storage.sqlite import SqliteDatabase
 from outcrop.testing import RecordedFunctions, ScriptedModel
+from outcrop.tools.base import Executor, IdempotencyKey, ToolCall, ToolResult
 
 KEY = SessionKey("123456789012/ABCDEFGHIJ/TSTALIASID/session-1")
 ARN = "arn:aws:lambda:us-east-1:123456789012:function:shop"
@@ -130,6 +131,7 @@ class Stage:
         self.model = self.model or ScriptedModel(self.script)
         models = OneModel(self.model, self.price)
         self.pictures: list[OpenTurn] = []
+        self._written = asyncio.Condition()
         self._numbers = itertools.count(1)
         watched = Photographed(self.database, self._picture)
         self._plain = Journal(self.database, self.name, self.patience_s)
@@ -170,6 +172,15 @@ class Stage:
         assert found is not None
         return found
 
+    async def concluded(self, steps: int) -> None:
+        """Return once so many steps of the turn have an outcome in its journal."""
+
+        def count(kept: OpenTurn) -> int:
+            return sum(entry.outcome is not None for entry in kept.entries)
+
+        async with asyncio.timeout(30), self._written:
+            await self._written.wait_for(lambda: bool(self.pictures) and count(self.pictures[-1]) >= steps)
+
     async def told(self, turn_id: str = "") -> list[list[Event]]:
         """The turn's events, retold from its journal."""
         found = await self.turns.retold(TurnId(turn_id or self.turn_id))
@@ -189,6 +200,8 @@ class Stage:
         turn_id = await self.database.read(newest)
         if turn_id is not None:
             self.pictures.append(await self.kept(turn_id))
+            async with self._written:
+                self._written.notify_all()
 
 
 async def hear(listener: Listener) -> list[Event]:
@@ -206,7 +219,7 @@ def answer_of(asked: Event, *states: str, body: str = "42") -> list[dict[str, An
         member = {"actionGroup": given["actionGroup"], "function": given["function"]}
         if state:
             member["confirmationState"] = state
-        if not state or (given["actionGroup"] == "desk" and state != "DENY"):
+        if given["function"] == "check" or (given["actionGroup"] == "desk" and state != "DENY"):
             member["responseBody"] = {"TEXT": {"body": body}}
         brought.append({"functionResult": member})
     return brought
@@ -231,8 +244,62 @@ def _plain(event: Event, timeless: bool) -> Event:
     return replace(event, **changed)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Return once it holds; the loop runs on meanwhile."""
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0)
+@dataclass
+class Held:
+    """A model, or a function, that lets its first calls through and holds the one after them until it is let go."""
+
+    after: int = 0
+    calls: int = 0
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled: int = 0
+
+    async def come(self) -> None:
+        """Wait where it is this call's turn to wait."""
+        self.calls += 1
+        if self.calls == self.after + 1:
+            self.reached.set()
+            try:
+                await self.gate.wait()
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                raise
+
+
+@dataclass
+class HeldModel:
+    """A model that is held; what it says comes from another one."""
+
+    says: ModelProvider
+    held: Held = field(default_factory=Held)
+
+    async def stream(self, request: ConverseRequest) -> AsyncIterator[Delta]:
+        await self.held.come()
+        async for delta in self.says.stream(request):
+            yield delta
+
+    async def close(self) -> None:
+        await self.says.close()
+
+
+@dataclass
+class HeldFunctions(RecordedFunctions):
+    """Functions that are held, in the event loop."""
+
+    held: Held = field(default_factory=Held)
+
+    def executor_for(self, lambda_arn: str) -> Any:
+        return _HeldExecutor(super().executor_for(lambda_arn), self.held)
+
+
+@dataclass
+class _HeldExecutor:
+    does: Executor
+    held: Held
+
+    async def execute(self, call: ToolCall, key: IdempotencyKey) -> ToolResult:
+        await self.held.come()
+        return await self.does.execute(call, key)
+
+    async def close(self) -> None:
+        await self.does.close()

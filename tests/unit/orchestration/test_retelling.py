@@ -94,7 +94,9 @@ SHAPES = {
     "an action that is allowed and fails": Shape([[BUY]], ["CONFIRM"], breaks),
     "an action that its caller does once allowed": Shape([[ASK_BUY], "Bought."], ["CONFIRM"]),
     "an action that its caller may not do": Shape([[ASK_BUY], "All right."], ["DENY"]),
-    "everything at once": Shape([[CHECK, ASK_CHECK, BUY, REJECTED, ASK_BUY, BUY], "Done."], ["CONFIRM", "CONFIRM", "DENY"]),
+    "everything at once": Shape(
+        [[CHECK, ASK_CHECK, BUY, REJECTED, ASK_BUY, BUY], "Done."], ["CONFIRM", "CONFIRM", "DENY"]
+    ),
     "a question to the user": Shape([[call("user__askuser", {"question": "Which?"})]]),
     "a question that is empty": Shape([[call("user__askuser", {"question": " "})]]),
     "a budget that is used up": Shape([[CHECK]], policy=Policy(budget=Budget(turn=Allowance(steps=1)))),

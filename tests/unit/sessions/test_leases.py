@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from workers import KEY, Worker
+import pytest
+from workers import KEY, Breaking, Worker
 
 from outcrop.ids import SessionKey, TurnId
 from outcrop.sessions.leases import Leases, Sight
-from outcrop.storage.database import Database
+from outcrop.storage.database import Database, Unavailable
 from outcrop.storage.postgresql import PostgresqlDatabase
 from outcrop.storage.sqlite import SqliteDatabase
 
@@ -108,7 +109,25 @@ async def test_a_worker_that_was_buried_and_comes_back_joins_again(shared: Datab
 
     assert await cut.beat() == NOBODY, "its turn is another's by now"
     assert sorted(await workers(shared)) == ["alive", "cut"]
-    assert await alive.beat() == NOBODY
+    assert await alive.beat() == Sight((), {TurnId("t1"): ""})
+
+
+async def test_a_database_that_was_away_is_no_reason_to_take_others_for_dead(shared: Database) -> None:
+    """Given workers that all could not reach the database, when the first one can, then it waits for the others."""
+    clock, away = Hand(), Breaking(shared, 1, "lost")
+    slow, quick = Leases(shared, "slow", 5.0), Leases(away, "quick", 5.0, clock)
+    await slow.beat()
+    await Worker("slow", shared).begun("t1")
+    await quick.beat()
+    clock.at += 40.0
+
+    with pytest.raises(Unavailable):
+        await quick.beat()
+    assert await quick.beat() == NOBODY
+    clock.at += 4.9
+    assert await quick.beat() == NOBODY
+    clock.at += 0.1
+    assert (await quick.beat()).orphans == ("t1",)
 
 
 async def test_a_turn_that_nobody_took_is_the_buried_workers_own_again(shared: Database) -> None:
@@ -138,7 +157,7 @@ async def test_the_only_process_of_a_database_takes_over_at_once() -> None:
     before = Leases(database, "before", 5.0)
     await before.beat()
     await Worker("before", database).begun("t1")
-    assert await before.beat() == NOBODY
+    assert (await before.beat()).orphans == ()
 
     after = Leases(database, "after", 5.0)
     assert await after.beat() == Sight((TurnId("t1"),), {})
@@ -173,7 +192,7 @@ async def test_turns_that_nobody_carries_are_the_running_ones_alone(worker: NewW
     assert seen.orphans == ("lost", "released")
 
 
-async def test_a_worker_sees_which_of_its_turns_shall_stop(worker: NewWorker, database: Database) -> None:
+async def test_a_worker_sees_its_own_turns_and_which_of_them_shall_stop(worker: NewWorker, database: Database) -> None:
     one, two = worker("one"), worker("two")
     mine, theirs = Leases(database, "one", 5.0), Leases(database, "two", 5.0)
     await mine.beat()
@@ -183,7 +202,7 @@ async def test_a_worker_sees_which_of_its_turns_shall_stop(worker: NewWorker, da
     for turn, how in (("t1", "cancel"), ("t3", "interrupt")):
         assert await one.journal.ask_to_stop(TurnId(turn), how)
 
-    assert (await mine.beat()).stops == {"t1": "cancel"}
-    assert (await theirs.beat()).stops == {"t3": "interrupt"}
+    assert (await mine.beat()).held == {"t1": "cancel", "t2": ""}
+    assert (await theirs.beat()).held == {"t3": "interrupt"}
     await one.end(one.journal.pages(await one.turn("t1")), KEY)
-    assert (await mine.beat()).stops == {}
+    assert (await mine.beat()).held == {"t2": ""}
