@@ -70,7 +70,7 @@ class Carried:
     def stop(self, how: str) -> None:
         """End the turn as soon as what is under way lets go, within moments."""
         self.stopped = how
-        if self._entered:
+        if self._entered and not self.limit.expired():
             self.limit.reschedule(asyncio.get_running_loop().time())
 
     @property
@@ -82,8 +82,7 @@ class Carried:
     async def __aenter__(self) -> None:
         await self.limit.__aenter__()
         self._entered = True
-        seconds = 0.0 if self.stopped else min(self.policy.max_seconds, self.given_s)
-        self.limit.reschedule(asyncio.get_running_loop().time() + seconds)
+        self.limit.reschedule(asyncio.get_running_loop().time() + min(self.policy.max_seconds, self.given_s))
 
     async def __aexit__(self, *raised: Any) -> bool | None:
         self._entered = False
@@ -179,6 +178,8 @@ class Carrier:
 
     async def _to_the_end(self, one: Carried, emit: Observer, pending: Pending | None) -> Event:
         turn = one.turn
+        if one.stopped:
+            return await self._cut_short(one)  # before anything is done for it
         try:
             async with one:
                 result = await run(turn, one.strategy, self._performer, one.pages, self._clock, emit, pending=pending)

@@ -11,11 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from outcrop.ids import TurnId
 from outcrop.orchestration.turns import Turns
 from outcrop.sessions.leases import Leases
 from outcrop.storage.database import Unavailable
 
 LOG = logging.getLogger("outcrop.turns")
+_MOST_AT_ONCE = 256
+"""Turns taken up at one beat: with more, the beat itself would come late."""
 
 
 class Recovery:
@@ -30,6 +33,8 @@ class Recovery:
         self._turns = turns
         self._beat_s = beat_s
         self._task: asyncio.Task[None] | None = None
+        self._uncarried: set[TurnId] = set()
+        self._troubled: set[TurnId] = set()
 
     async def start(self) -> None:
         """Take up what was interrupted, then go on doing so.
@@ -61,10 +66,27 @@ class Recovery:
         """
         await self._turns.carrier.release_dropped()
         sight = await self._leases.beat()
-        for turn_id, how in sight.stops.items():
-            self._turns.stop_here(turn_id, how)
-        for turn_id in sight.orphans:
+        for turn_id, how in sight.held.items():
+            if how:
+                self._turns.stop_here(turn_id, how)
+        # Its own that it does not carry: the write that began it was kept, and whoever asked for it had given up.
+        uncarried = {turn_id for turn_id in sight.held if self._turns.carrier.find(turn_id) is None}
+        lost, self._uncarried = sorted(uncarried & self._uncarried), uncarried
+        await asyncio.gather(*(self._recover(turn_id) for turn_id in [*sight.orphans, *lost][:_MOST_AT_ONCE]))
+
+    async def _recover(self, turn_id: TurnId) -> None:
+        """Take one turn up; one that cannot be is no reason to leave the others.
+
+        Errors: Unavailable.
+        """
+        try:
             await self._turns.recover(turn_id)
+        except Unavailable:
+            raise
+        except Exception:
+            if turn_id not in self._troubled:
+                LOG.exception("turn=<%s> | it cannot be taken up here", turn_id)
+                self._troubled.add(turn_id)
 
     async def _run(self) -> None:
         while True:

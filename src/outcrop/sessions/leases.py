@@ -19,7 +19,7 @@ from sqlalchemy import update as sql_update
 
 from outcrop.ids import TurnId
 from outcrop.sessions.tables import TURNS, WORKERS
-from outcrop.storage.database import Database
+from outcrop.storage.database import Database, Unavailable
 from outcrop.storage.statements import Prepared
 
 _BEAT = Prepared(sql_update(WORKERS).where(WORKERS.c.id == bindparam("w")).values(beats=WORKERS.c.beats + 1))
@@ -30,19 +30,15 @@ _DROP = Prepared(delete(WORKERS).where(WORKERS.c.id == bindparam("w")))
 _DROP_STILL = Prepared(delete(WORKERS).where(WORKERS.c.id == bindparam("w"), WORKERS.c.beats == bindparam("b")))
 _IS_CARRIED = exists(select(WORKERS.c.id).where(WORKERS.c.id == TURNS.c.holder))
 _ORPHANS = Prepared(select(TURNS.c.id).where(TURNS.c.state == "running", ~_IS_CARRIED).order_by(TURNS.c.id))
-_STOPS = Prepared(
-    select(TURNS.c.id, TURNS.c.stop).where(
-        TURNS.c.state == "running", TURNS.c.holder == bindparam("w"), TURNS.c.stop != ""
-    )
-)
+_HELD = Prepared(select(TURNS.c.id, TURNS.c.stop).where(TURNS.c.state == "running", TURNS.c.holder == bindparam("w")))
 
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What a worker sees at a beat: turns that nobody carries, and those of its own that shall stop, with how."""
+    """What a worker sees at a beat: turns that nobody carries, and its own, each with how it shall stop, "" for not."""
 
     orphans: tuple[TurnId, ...]
-    stops: Mapping[TurnId, str]
+    held: Mapping[TurnId, str]
 
 
 class Leases:
@@ -68,7 +64,12 @@ class Leases:
         Errors: Unavailable.
         """
         if self._database.is_shared or not self._has_joined:
-            others = await self._database.write(self._say)
+            try:
+                others = await self._database.write(self._say)
+            except Unavailable:
+                # Others may not reach it either: their silence counts from when this worker can see it again.
+                self._seen.clear()
+                raise
             self._has_joined = True
             still = self._standing_still(others)
             if still:
@@ -104,8 +105,8 @@ class Leases:
 
     def _look(self, connection: Connection) -> Sight:
         orphans = tuple(TurnId(row[0]) for row in _ORPHANS.rows(connection, {}))
-        stops = {TurnId(turn): how for turn, how in _STOPS.rows(connection, {"w": self._worker})}
-        return Sight(orphans, stops)
+        held = {TurnId(turn): how for turn, how in _HELD.rows(connection, {"w": self._worker})}
+        return Sight(orphans, held)
 
 
 def _bury(connection: Connection, still: Mapping[str, int]) -> None:
