@@ -6,10 +6,11 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from agents import CHECK, INSTRUCTION, RESERVE, ROLE, World, functions_group
+from botocore.exceptions import ReadTimeoutError
 from gated_model import GatedModel, Message, tool_call
 from serving import Served
 
@@ -17,12 +18,11 @@ from outcrop.client import (
     ActionCall,
     ActionFailed,
     AgentClient,
-    AgentConflict,
     AgentDependencyFailed,
-    AgentInterrupted,
     AgentNotFound,
     AgentRequestInvalid,
     AgentThrottled,
+    Answer,
     Step,
 )
 from outcrop.models.base import ModelThrottled, ModelUnavailable
@@ -260,80 +260,141 @@ def billing(tmp_path: Path) -> Iterator[Billing]:
 WHO = ("payer", "TSTALIASID", "session-1")
 
 
+STEPS = ["model", "action", "result", "model", "answer"]
+
+
+class Accident:
+    """A server that is killed as soon as the model is held, and the next one that is there at once."""
+
+    def __init__(self, billing: Billing, **agent: Any) -> None:
+        self.billing, self.agent = billing, agent
+        self._revived: list[Served] = []
+        self._server = billing.serve()
+        self._thread = threading.Thread(target=self._happen)
+
+    def __enter__(self) -> Self:
+        self._server.__enter__()
+        self.billing.agent(self._server, **self.agent)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._thread.join()
+        for server in (*self._revived, self._server):
+            server.__exit__(None, None, None)
+
+    def _happen(self) -> None:
+        assert self.billing.model.reached.wait(30)
+        self._server.kill()
+        self.billing.model.release()
+        self._revived.append(self.billing.serve().__enter__())
+
+
 @pytest.mark.slow
-def test_the_server_is_killed_and_the_caller_gets_its_answer_and_pays_once(billing: Billing) -> None:
+def test_the_server_is_killed_and_the_caller_gets_its_answer_once_and_pays_once(billing: Billing) -> None:
     billing.model.hold(2)
-    revived: list[Served] = []
 
-    with billing.serve() as server:
-        billing.agent(server)
-
-        def kill_and_revive() -> None:
-            assert billing.model.reached.wait(30)
-            server.kill()
-            billing.model.release()
-            revived.append(billing.serve().__enter__())
-
-        accident = threading.Thread(target=kill_and_revive)
-        accident.start()
-        try:
-            answer = billing.client().ask(*WHO, "Pay INV-7")
-        finally:
-            accident.join()
-            for one in revived:
-                one.__exit__(None, None, None)
+    with Accident(billing):
+        answer = billing.client().ask(*WHO, "Pay INV-7")
 
     assert answer.text == "Done: receipt R-1"
     assert billing.paid == 1
     kinds = [step.kind for step in answer.steps]
-    assert kinds.count("action") == 1
     assert "retry" in kinds
+    assert [kind for kind in kinds if kind != "retry"] == STEPS
+
+
+@pytest.mark.slow
+def test_the_server_is_killed_in_the_middle_of_a_word_and_the_text_is_told_once(billing: Billing) -> None:
+    billing.config.write_text("[turns]\npreamble_hold_chars = 0\n" + billing.config.read_text())
+    billing.model.hold(2, after=2)
+    words: list[str] = []
+
+    with Accident(billing):
+        answer = billing.client().ask(*WHO, "Pay INV-7", on_chunk=words.append)
+
+    assert "".join(words) == answer.text == "Done: receipt R-1"
+    assert "AnswerVoid" not in [step.name for step in answer.steps]
+    assert [step.kind for step in answer.steps if step.kind != "retry"] == STEPS
+    assert billing.paid == 1
 
 
 @pytest.mark.slow
 def test_the_server_is_killed_after_it_was_given_results_and_the_action_is_not_done_again(billing: Billing) -> None:
     billing.model.hold(2)
-    revived: list[Served] = []
     done: list[str] = []
 
-    with billing.serve() as server:
-        billing.agent(server, control=True)
-
-        def kill_and_revive() -> None:
-            assert billing.model.reached.wait(30)
-            server.kill()
-            billing.model.release()
-            revived.append(billing.serve().__enter__())
-
-        accident = threading.Thread(target=kill_and_revive)
-        accident.start()
-        try:
-            answer = billing.client().ask(
-                *WHO, "Pay INV-7", on_return_control=lambda action: done.append(action.name) or "receipt R-9"
-            )
-        finally:
-            accident.join()
-            for one in revived:
-                one.__exit__(None, None, None)
+    with Accident(billing, control=True):
+        answer = billing.client().ask(
+            *WHO, "Pay INV-7", on_return_control=lambda action: done.append(action.name) or "receipt R-9"
+        )
 
     assert answer.text == "Done: receipt R-9"
     assert done == ["pay"]
+    assert [step.kind for step in answer.steps if step.kind != "retry"] == STEPS
 
 
 @pytest.mark.slow
-def test_a_turn_that_is_slower_than_its_callers_patience_is_left_to_end(billing: Billing) -> None:
+def test_a_turn_that_is_slower_than_its_callers_patience_is_joined(billing: Billing) -> None:
     billing.model.hold(2)
+
+    def impatient(step: Step) -> None:
+        if step.kind == "retry":
+            billing.model.release()
+
     with billing.serve() as server:
         billing.agent(server)
+        answer = billing.client(read_timeout_s=0.5).ask(*WHO, "Pay INV-7", on_step=impatient)
 
-        with pytest.raises(AgentInterrupted) as caught:
-            billing.client(read_timeout_s=0.5).ask(*WHO, "Pay INV-7")
-        billing.model.release()
+    assert answer.text == "Done: receipt R-1"
+    assert [step.kind for step in answer.steps if step.kind != "retry"] == STEPS
+    assert billing.paid == 1
+    assert len(billing.model.requests) == 2
 
-        assert isinstance(caught.value.__cause__, AgentConflict)
-        patient = billing.client().ask(*WHO, "And now?")
-    assert patient.text == "Done: receipt R-1"
+
+@pytest.mark.slow
+def test_a_call_with_other_words_waits_until_the_session_is_free(billing: Billing) -> None:
+    billing.model.hold(2)
+    first: list[Answer] = []
+
+    def polite(step: Step) -> None:
+        if step.kind == "retry":
+            billing.model.release()
+
+    with billing.serve() as server:
+        billing.agent(server)
+        caller = threading.Thread(target=lambda: first.append(billing.client().ask(*WHO, "Pay INV-7")))
+        caller.start()
+        assert billing.model.reached.wait(30)
+        second = billing.client().ask(*WHO, "And now?", on_step=polite)
+        caller.join()
+
+    assert first[0].text == second.text == "Done: receipt R-1"
+    assert second.steps[0].name == "ConflictException"
     history = [message["content"] for message in billing.model.requests[-1] if message["role"] != "system"]
     assert history[0] == "Pay INV-7"
-    assert history[3] == "Done: receipt R-1"  # what nobody had waited for
+    assert history[3] == "Done: receipt R-1"
     assert history[4] == "And now?"
+
+
+def test_an_answer_that_was_lost_on_its_way_is_told_again_though_the_server_thinks_it_was_heard(
+    world: World, agents: AgentClient
+) -> None:
+    """The connection was cut when all had been sent and nothing had been read."""
+    ids = world.agent(functions_group(CHECK))
+    world.functions.add("inventory", "42")
+    world.model.then([call("inventory__check", {"sku": "A"})], "There are 42.")
+    lost: list[bool] = []
+
+    def lose(parsed: dict[str, Any], **_: Any) -> None:
+        if not lost:
+            lost.append(True)
+            list(parsed["completion"])
+            raise ReadTimeoutError(endpoint_url="")
+
+    agents._client.meta.events.register("after-call.bedrock-agent-runtime.InvokeAgent", lose)
+    answer = agents.ask(*ids, "session-1", "Check A")
+
+    assert answer.text == "There are 42."
+    assert [step.kind for step in answer.steps] == ["retry", *STEPS]
+    assert len(world.functions.events) == 1
