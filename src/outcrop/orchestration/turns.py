@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 
 from outcrop.clock import Clock
 from outcrop.errors import RoomError
-from outcrop.events import Event
+from outcrop.events import Event, ModelCalled
 from outcrop.ids import SessionKey, TurnId, turn_id
 from outcrop.orchestration.carrier import Carried, Carrier, Observer, too_late, usage
 from outcrop.orchestration.channel import Channel
@@ -224,7 +224,7 @@ class Turns:
             pending = Pending(step, known)
             if isinstance(step, CallTools):
                 pending = Pending(step, known, self._unknown(turn, step, known), told.heard)
-            else:
+            elif events and isinstance(events[-1], ModelCalled):
                 events.pop()  # the model is called again, and says so again
         LOG.warning("turn=<%s> | taken up at step %d", turn.id, turn.ordinal)
         channel = Channel(turn.id, events)
