@@ -210,7 +210,10 @@ def application(build: Callable[[], Engine], gate: Gate | None = None) -> ASGIAp
 
 def _declared(scope: Scope) -> int:
     """How long a request's body says to be, 0 where it does not say."""
-    return next((int(value) for name, value in scope["headers"] if name == b"content-length" and value.isdigit()), 0)
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit():
+            return int(value)
+    return 0
 
 
 def _throttled(crowded: Crowded) -> ThrottlingException:
