@@ -75,6 +75,9 @@ class ServerSettings:
     stop_grace_s: float = _setting(
         10.0, "seconds that turns under way may take to end when the server stops", at_least=0
     )
+    allow_private_notifications: bool = _setting(
+        False, "whether notification targets may lie on private networks and on this machine"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +161,12 @@ class JobSettings:
     turns_per_tenant: int = _setting(
         0, "turns without a caller that one caller's access key may have running at once, 0 for any number", at_least=0
     )
+    notifications_at_once: int = _setting(32, "notices that one process delivers at once", at_least=1)
+    notification_attempts: int = _setting(10, "attempts at delivering one notice before it is dead", at_least=1)
+    notification_first_wait_s: float = _setting(
+        5.0, "seconds after the first failed attempt; each wait is four times the one before, less some chance", above=0
+    )
+    notification_most_wait_s: float = _setting(21_600.0, "longest wait between two attempts, in seconds", above=0)
     poll_s: float = _setting(0.1, "seconds between two looks into each queue, once there have been jobs", above=0)
     lease_s: float = _setting(
         6.0,
@@ -335,6 +344,8 @@ def _typed(place: str, value: Any, wanted: type[Any]) -> Any:
             return wanted(value)
         except ValueError as error:
             raise ConfigMistake(f"{place}: '{value}' is no {wanted.__name__}") from error
+    if wanted is bool and value in ("true", "false"):
+        return value == "true"
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):

@@ -13,6 +13,9 @@ from outcrop.ids import worker_id
 from outcrop.jobs.base import Jobs
 from outcrop.jobs.durable import DurableJobs
 from outcrop.models.catalogue import Catalogue
+from outcrop.notifications.audience import Audience
+from outcrop.notifications.delivery import Deliverer
+from outcrop.orchestration.announcing import Announcer
 from outcrop.orchestration.definition import Definitions, Identity
 from outcrop.orchestration.metering import Meters
 from outcrop.orchestration.performer import Functions, Models, Performer
@@ -20,6 +23,7 @@ from outcrop.orchestration.policy import Policy, policy_for
 from outcrop.orchestration.queueing import Queue
 from outcrop.orchestration.recovery import Recovery
 from outcrop.orchestration.turns import Turns
+from outcrop.sessions.announced import Announced
 from outcrop.sessions.cleaning import Cleaning
 from outcrop.sessions.journal import Journal
 from outcrop.sessions.leases import Leases
@@ -50,6 +54,9 @@ class Engine:
     recovery: Recovery
     outlines: Outlines
     jobs: Jobs
+    audience: Audience
+    announcer: Announcer
+    deliverer: Deliverer
     models: Models
     functions: Functions
     metrics: Metrics
@@ -93,19 +100,27 @@ class Engine:
             config.server.database, Path(config.server.data_dir), config.jobs, synchronous=config.server.synchronous
         )
         queue.registered_with(jobs, at_once=config.jobs.turns_at_once, per_tenant=config.jobs.turns_per_tenant or None)
+        documents = Documents(database)
+        audience = Audience(documents, is_shared=database.is_shared)
+        deliverer = Deliverer(clock, region=config.server.region)
+        announcer = Announcer(Announced(database), audience, turns, deliverer, models, clock, config.server)
+        announcer.registered_with(jobs, config.jobs)
         cleaning = Cleaning(database, clock, config.turns.keep_days * 86_400)
         jobs.every("sessions.clean", 3600.0, cleaning.once)
         return cls(
             config=config,
             clock=clock,
             database=database,
-            documents=Documents(database),
+            documents=documents,
             sessions=sessions,
             journal=journal,
             turns=turns,
             queue=queue,
             outlines=Outlines(database),
             jobs=jobs,
+            audience=audience,
+            announcer=announcer,
+            deliverer=deliverer,
             recovery=Recovery(leases, turns, config.server.beat_s),
             models=models,
             functions=functions,
@@ -129,6 +144,7 @@ class Engine:
         Shapes: `takes_jobs` is for a process that is there for jobs; another one begins with its first.
         Errors: Unavailable; JobsUnavailable; JobsInUse.
         """
+        await self.announcer.start()
         await self.recovery.start()
         await self.jobs.start(eager=takes_jobs)
 
@@ -142,6 +158,7 @@ class Engine:
         """Let turns end, then stop functions, connections and the database."""
         await self.stop_turns()
         await self.recovery.leave()
+        await self.deliverer.close()
         await self.functions.close()
         await self.models.close()
         await self.database.close()

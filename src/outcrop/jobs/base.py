@@ -111,14 +111,7 @@ class JobStatus:
     submitted_at: float
     changed_at: float
     next_at: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A job in a list: what has become of it, and the body it was submitted with."""
-
-    status: JobStatus
-    body: dict[str, Any]
+    body: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +190,7 @@ class Jobs(Protocol):
 
     async def listed(
         self, kind: str, tenant: str, states: Collection[State] = (), *, after: Place | None = None, limit: int = 100
-    ) -> list[Listed]:
+    ) -> list[JobStatus]:
         """The jobs of a kind and a tenant, the latest submitted first; only those in these states, if any are named.
 
         Errors: JobsUnavailable.

@@ -25,7 +25,7 @@ import orjson
 
 from outcrop.config import JobSettings
 from outcrop.jobs import rows
-from outcrop.jobs.base import JobMistake, JobStatus, JobsUnavailable, Kind, Listed, Place, State, check_key, check_kind
+from outcrop.jobs.base import JobMistake, JobStatus, JobsUnavailable, Kind, Place, State, check_key, check_kind
 from outcrop.jobs.crew import Crew
 from outcrop.jobs.database import JobsDatabase
 from outcrop.jobs.running import Running
@@ -168,7 +168,7 @@ class DurableJobs:
 
     async def listed(
         self, kind: str, tenant: str, states: Collection[State] = (), *, after: Place | None = None, limit: int = 100
-    ) -> list[Listed]:
+    ) -> list[JobStatus]:
         """The jobs of a kind and a tenant, the latest submitted first; only those in these states, if any are named.
 
         Errors: JobsUnavailable.

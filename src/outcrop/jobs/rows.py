@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
-from outcrop.jobs.base import JobStatus, Listed, Place, State
+from outcrop.jobs.base import JobStatus, Place, State
 
 SCHEMA = "dbos"
 """Where it all lives on PostgreSQL; SQLite has a file of its own instead."""
@@ -62,6 +62,8 @@ INPUTS = sa.Table(
     "workflow_input", _FOREIGN, sa.Column("workflow_uuid", sa.Text, primary_key=True), sa.Column("inputs", sa.Text)
 )
 _OUTPUTS = sa.Table("workflow_output", _FOREIGN, sa.Column("workflow_uuid", sa.Text, primary_key=True))
+
+_WHOLE = sa.select(JOBS, INPUTS.c.inputs).outerjoin(INPUTS, INPUTS.c.workflow_uuid == JOBS.c.workflow_uuid)
 
 _STATES: dict[str, State] = {
     "ENQUEUED": "queued",
@@ -189,22 +191,21 @@ def redrive(connection: Connection, job: str, kind: str) -> bool:
 
 def find(connection: Connection, job: str) -> JobStatus | None:
     """What has become of a job; None where there is no such row."""
-    row = connection.execute(sa.select(JOBS).where(JOBS.c.workflow_uuid == job)).first()
+    row = connection.execute(_WHOLE.where(JOBS.c.workflow_uuid == job)).first()
     return _status(row) if row is not None else None
 
 
 def dead(connection: Connection, kind: str, limit: int) -> list[JobStatus]:
     """The dead jobs of a kind, the latest first."""
-    wanted = sa.select(JOBS).where(_is(*_DEAD), JOBS.c.name == kind)
+    wanted = _WHOLE.where(_is(*_DEAD), JOBS.c.name == kind)
     return [_status(row) for row in connection.execute(wanted.order_by(JOBS.c.updated_at.desc()).limit(limit))]
 
 
 def listed(
     connection: Connection, kind: str, tenant: str, states: Collection[State], after: Place | None, limit: int
-) -> list[Listed]:
+) -> list[JobStatus]:
     """The jobs of a kind and a tenant, the latest submitted first."""
-    wanted = sa.select(JOBS, INPUTS.c.inputs).outerjoin(INPUTS, INPUTS.c.workflow_uuid == JOBS.c.workflow_uuid)
-    wanted = wanted.where(JOBS.c.name == kind, JOBS.c.authenticated_user == tenant)
+    wanted = _WHOLE.where(JOBS.c.name == kind, JOBS.c.authenticated_user == tenant)
     if states:
         wanted = wanted.where(_is(*(status for status, state in _STATES.items() if state in states)))
     if after is not None:
@@ -212,7 +213,7 @@ def listed(
         beside = (JOBS.c.created_at == at) & (JOBS.c.workflow_uuid < job_id(kind, after.key))
         wanted = wanted.where((JOBS.c.created_at < at) | beside)
     wanted = wanted.order_by(JOBS.c.created_at.desc(), JOBS.c.workflow_uuid.desc()).limit(limit)
-    return [Listed(_status(row), _body(row.inputs)) for row in connection.execute(wanted)]
+    return [_status(row) for row in connection.execute(wanted)]
 
 
 def drop(connection: Connection, kind: str, tenant: str) -> list[str]:
@@ -333,6 +334,7 @@ def _status(row: Any) -> JobStatus:
         submitted_at=row.created_at / 1000,
         changed_at=row.updated_at / 1000,
         next_at=row.delay_until_epoch_ms / 1000 if row.status == "DELAYED" else None,
+        body=_body(row.inputs),
     )
 
 

@@ -18,12 +18,16 @@ Kind = Literal["turn.completed", "turn.failed", "turn.cancelled", "turn.waiting_
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
+Agent = tuple[str, ...]
+"""The names that an agent goes by: its name, its id and its ARNs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Notice:
     """One thing to tell.
 
-    Shapes: id is that of `notice_id`; body is what GetTurn answers of the turn, as JSON; agent holds the names that
-            the agent goes by (name, id, ARN), which decide who is told and are not sent.
+    Shapes: id is that of `notice_id`; body is what GetTurn answers of the turn, as JSON; agent decides who is told,
+            and is not sent.
     Units: at in seconds since the epoch.
     """
 
@@ -31,7 +35,7 @@ class Notice:
     kind: Kind
     at: float
     body: Mapping[str, Any]
-    agent: tuple[str, ...] = ()
+    agent: Agent = ()
 
 
 class Target(Protocol):

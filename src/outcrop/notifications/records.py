@@ -16,7 +16,7 @@ from typing import Any, cast
 from outcrop import plugins
 from outcrop.clock import SystemClock
 from outcrop.config import ConfigMistake
-from outcrop.notifications.base import Notice, Target, event_name
+from outcrop.notifications.base import Agent, Notice, Target, event_name
 from outcrop.notifications.posting import Means, Post
 
 SEAM = "outcrop.notifications.targets"
@@ -26,13 +26,14 @@ _SECRET = re.compile(r"(secret|password|token|key)$", re.IGNORECASE)
 def matching(records: Iterable[Mapping[str, Any]], notice: Notice) -> list[Mapping[str, Any]]:
     """The records that want a notice: active, of its event and of its agent; a list left out stands for all."""
     event = event_name(notice.kind)
-    return [
-        record
-        for record in records
-        if record.get("status", "ACTIVE") == "ACTIVE"
-        and event in record.get("events", (event,))
-        and any(fnmatchcase(name, glob) for glob in record.get("agents", ("*",)) for name in notice.agent or ("",))
-    ]
+    return [record for record in records if concerns(record, notice.agent) and event in record.get("events", (event,))]
+
+
+def concerns(record: Mapping[str, Any], agent: Agent) -> bool:
+    """Whether a record is active and meant for an agent's turns."""
+    globs = record.get("agents", ("*",))
+    is_active = record.get("status", "ACTIVE") == "ACTIVE"
+    return is_active and any(fnmatchcase(name, glob) for glob in globs for name in agent or ("",))
 
 
 def settings_of(record: Mapping[str, Any]) -> Mapping[str, Any]:

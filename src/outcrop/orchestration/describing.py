@@ -34,8 +34,9 @@ STATUS: Mapping[TurnState, str] = {
 }
 """A turn's state in the journal -> its status in answers."""
 
-_WITHOUT_FAULT = "DependencyFailedException"
-"""What a failure is called whose caller is told a sentence instead of a fault."""
+_WITHOUT_FAULT = "TurnFailed"
+"""The code of a failure that InvokeAgent tells with a sentence instead of an exception."""
+_STOPPING = "The turn is being stopped."
 
 
 def describe(kept: OpenTurn, told: Retold, definition: Definition, price: Price | None = None) -> JSON:
@@ -51,17 +52,17 @@ def summary(kept: OpenTurn, who: Identity) -> JSON:
 
     Shapes: TurnSummary.
     """
-    begun = "opening" not in kept.opening  # a turn that was queued keeps more than its opening until it begins
+    reason = reason_of(kept) or (_STOPPING if kept.stop and kept.state == "running" else "")
     members = {
         "turnId": kept.id,
         "agentId": who.agent_id,
         "agentAliasId": who.alias_id,
         "agentVersion": who.version or None,
-        "sessionId": opening_of(kept).session_id,
+        "sessionId": kept.session_key.split("/", 3)[3],
         "status": STATUS[kept.state],
-        "statusReason": reason_of(kept) or None,
+        "statusReason": reason or None,
         "createdAt": iso(born(kept.id)),
-        "startedAt": iso(kept.started_at) if begun else None,
+        "startedAt": iso(kept.started_at) if kept.lease else None,
         "endedAt": iso(kept.finished_at) if kept.finished_at is not None else None,
     }
     return {name: value for name, value in members.items() if value is not None}
@@ -110,6 +111,7 @@ def _described(kept: OpenTurn, events: list[Event], definition: Definition, pric
             }
         case "failed", Failed(fault=None):
             described["failure"] = {"code": _WITHOUT_FAULT, "message": last.reason}
+            described["answer"] = last.canned
         case "failed", Failed(fault=fault) if fault is not None:
             described["failure"] = {"code": fault.code, "message": fault.message}
         case _:
@@ -145,9 +147,8 @@ def _is_uncertain(entry: Entry) -> bool:
 def _uncertain(entry: Entry, definition: Definition) -> JSON:
     tool = definition.toolbox.find(entry.intent["name"])
     action: JSON = {"actionGroup": "" if tool is None else tool.action_group, "at": iso(entry.started_at)}
-    if tool is not None and tool.kind == "api":
-        return {**action, "apiPath": tool.api_path, "verb": tool.http_method.lower()}
-    return {**action, "function": entry.intent["name"] if tool is None else tool.function}
+    whole = {} if tool is None else {"function": tool.function, "apiPath": tool.api_path, "verb": tool.http_method}
+    return action | {name: value for name, value in whole.items() if value}
 
 
 def _until_asked(kept: OpenTurn, event: ControlReturned) -> tuple[Entry, ...]:

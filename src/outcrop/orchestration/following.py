@@ -34,6 +34,8 @@ class Watch:
         self._look_s = look_s
         self._waiting: dict[TurnId, list[asyncio.Future[None]]] = {}
         self._looking: asyncio.Task[None] | None = None
+        self.listeners: list[Callable[[TurnId], None]] = []
+        """Hear of every turn that comes to rest, or may have, by what this process did."""
 
     async def place(self, turn_id: TurnId) -> Place:
         """How far a turn has come; None where there is no such turn.
@@ -53,6 +55,8 @@ class Watch:
     def tell(self, turn_id: TurnId) -> None:
         """Wake those who wait for a turn that this process has just written."""
         self._wake(turn_id)
+        for hear in self.listeners:
+            hear(turn_id)
 
     async def close(self) -> None:
         """Stop looking; whoever still waits is cancelled."""

@@ -115,7 +115,7 @@ class Queue:
             await self.submit(left, "")
 
     async def put(
-        self, key: SessionKey, definition: Definition, asked: Asked, *, token: str = "", announced: int = -1
+        self, key: SessionKey, definition: Definition, asked: Asked, *, token: str = ""
     ) -> tuple[TurnId, bool]:
         """Keep a turn for later; with a token, the one that was kept with it before.
 
@@ -131,7 +131,7 @@ class Queue:
             opening=asdict(asked),
             started_at=now,
             retry_key=token,
-            announced=announced,
+            announced=await self._turns.announced_from(key, definition.identity),
         )
 
         def by_itself(connection: Connection) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
@@ -57,6 +57,10 @@ class JournalTooNew(RoomError):
     """The turn was written by a newer release, which this one cannot read; it goes on at a server of that release."""
 
 
+Announces = Callable[[SessionKey, Identity], Awaitable[bool]]
+"""Whether anybody wants to be told of the turns of a session's agent."""
+
+
 class Listener(Protocol):
     """One call's events. `is_over` once the turn has ended, and not only stopped or waits."""
 
@@ -93,6 +97,8 @@ class Turns:
         self._definitions = Definitions()
         self._heard: dict[TurnId, None] = {}
         self._lines: WeakValueDictionary[SessionKey, asyncio.Lock] = WeakValueDictionary()
+        self.announces: Announces | None = None
+        """Set where notification targets are told of turns."""
         self.watch = Watch(journal)
         self.carrier = Carrier(performer, clock, observers, self._as_left, self.watch.tell)
 
@@ -105,7 +111,6 @@ class Turns:
         opening: Opening,
         *,
         retry_key: str = "",
-        announced: int = -1,
         queued: TurnId | None = None,
     ) -> Channel:
         """A new turn on a session without one; `queued` is one that was kept before.
@@ -129,12 +134,19 @@ class Turns:
             started_at=now,
             base=len(session.history),
             retry_key=retry_key,
-            announced=announced,
+            announced=await self.announced_from(session.key, definition.identity),
         )
         first = intents(step, 0) if acts else []
         pages = await self._journal.begin(new, first, starting(session, turn.id, now), queued=queued is not None)
         one = Carried(turn, replace(session, is_new=False), pages, policy, strategy, Channel(turn.id), meter)
         return self.carrier.carry(one, Pending(step, {}) if acts else None)
+
+    async def announced_from(self, key: SessionKey, who: Identity) -> int:
+        """How far a turn that is accepted now was announced: not at all yet, or -1 where nobody wants to be told.
+
+        Errors: Unavailable.
+        """
+        return 0 if self.announces is not None and await self.announces(key, who) else -1
 
     async def begin_queued(self, session: Session, kept: OpenTurn, opening: Opening) -> Channel:
         """A turn that was kept before its session was free.

@@ -276,18 +276,18 @@ async def test_the_jobs_of_a_tenant_are_listed_the_latest_first_and_in_pages(mak
 
     whole = await jobs.listed("list", "acme")
     first = await jobs.listed("list", "acme", limit=2)
-    last = first[-1].status
+    last = first[-1]
     rest = await jobs.listed("list", "acme", after=Place(last.submitted_at, last.key), limit=2)
 
-    assert [one.status.key for one in whole] == ["c", "b", "a"]
-    assert [one.status.key for one in [*first, *rest]] == ["c", "b", "a"]
+    assert [one.key for one in whole] == ["c", "b", "a"]
+    assert [one.key for one in [*first, *rest]] == ["c", "b", "a"]
     assert whole[1].body == {"fails": True, "text": "Ärger"}
-    waits = whole[1].status
+    waits = whole[1]
     assert waits.next_at is not None
     assert waits.changed_at + 590 < waits.next_at < waits.changed_at + 610
-    assert whole[0].status.next_at is None
-    assert [one.status.key for one in await jobs.listed("list", "acme", ["done"])] == ["c", "a"]
-    assert [one.status.key for one in await jobs.listed("list", "acme", ["queued", "running"])] == ["b"]
+    assert whole[0].next_at is None
+    assert [one.key for one in await jobs.listed("list", "acme", ["done"])] == ["c", "a"]
+    assert [one.key for one in await jobs.listed("list", "acme", ["queued", "running"])] == ["b"]
 
 
 async def test_what_a_tenant_still_wanted_can_be_dropped(make, seen, state) -> None:
@@ -309,7 +309,7 @@ async def test_what_a_tenant_still_wanted_can_be_dropped(make, seen, state) -> N
     seen.go_on.set()
     await state(jobs, "drop", "another's", "done")
 
-    assert {one.status.state for one in await jobs.listed("drop", "acme")} == {"cancelled"}
+    assert {one.state for one in await jobs.listed("drop", "acme")} == {"cancelled"}
     assert seen.cancelled == ["under way"]
     assert seen.keys == ["under way", "another's"]
     assert await jobs.drop("drop", "acme") == 0
