@@ -1,6 +1,6 @@
 """What the operations about turns share: a turn of the caller's account, how it is told, and waiting for it.
 
-Outline --summary--> TurnSummary        state, ending --reason, failure--> statusReason, TurnFailure
+How a turn is told in words and figures is the Hall's: notices carry the same.
 """
 
 from __future__ import annotations
@@ -9,31 +9,17 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from outcrop.clock import iso
 from outcrop.errors import InternalServerException, ResourceNotFoundException
-from outcrop.events import Failed
-from outcrop.ids import INLINE_AGENT, TEST_ALIAS_ID, TurnId, born
+from outcrop.ids import TurnId
 from outcrop.operations.context import Context
 from outcrop.operations.registry import Result
+from outcrop.orchestration import describing
+from outcrop.orchestration.definition import Identity
 from outcrop.orchestration.queueing import is_token
-from outcrop.orchestration.retelling import Retold, reason_of
+from outcrop.orchestration.retelling import Retold
 from outcrop.orchestration.turns import JournalTooNew
-from outcrop.sessions.journal import OpenTurn, TurnState
+from outcrop.sessions.journal import OpenTurn
 from outcrop.sessions.outlines import Outline
-
-STATUSES: dict[TurnState, str] = {
-    "queued": "QUEUED",
-    "running": "RUNNING",
-    "awaiting": "WAITING_FOR_INPUT",
-    "paused": "PAUSED",
-    "done": "COMPLETED",
-    "failed": "FAILED",
-    "abandoned": "CANCELLED",
-}
-"""TurnStatus by the journal's state."""
-NO_EXCEPTION = "TurnFailed"
-"""The code of a failure that InvokeAgent tells with a sentence instead of an exception."""
-_STOPPING = "The turn is being stopped."
 
 
 async def owned(context: Context, turn_id: str) -> Outline:
@@ -63,34 +49,7 @@ async def retold(context: Context, turn_id: str) -> tuple[OpenTurn, Retold]:
 
 async def summary(context: Context, turn: Outline | OpenTurn) -> Result:
     """The members that every answer about a turn has."""
-    _, agent, alias, session = turn.session_key.split("/", 3)
-    told: Result = {
-        "turnId": turn.id,
-        "agentId": agent,
-        # The sessions of inline agents have the agent's name in this place.
-        "agentAliasId": TEST_ALIAS_ID if agent == INLINE_AGENT else alias,
-        "sessionId": session,
-        "status": STATUSES[turn.state],
-        "createdAt": iso(born(turn.id)),
-    }
-    version = (await context.engine.outlines.identity(turn.digest))["version"]
-    if version:
-        told["agentVersion"] = version
-    reason = reason_of(turn) or (_STOPPING if turn.stop and turn.state == "running" else "")
-    if reason:
-        told["statusReason"] = reason
-    if turn.lease:
-        told["startedAt"] = iso(turn.started_at)
-    if turn.finished_at is not None:
-        told["endedAt"] = iso(turn.finished_at)
-    return told
-
-
-def failure(event: Failed) -> dict[str, str]:
-    """Why a turn ended without an answer."""
-    if event.fault is None:
-        return {"code": NO_EXCEPTION, "message": event.reason}
-    return {"code": event.fault.code, "message": event.fault.message}
+    return describing.summary(turn, Identity(**await context.engine.outlines.identity(turn.digest)))
 
 
 def hear(context: Context, turn: OpenTurn) -> None:

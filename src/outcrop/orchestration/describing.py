@@ -20,10 +20,11 @@ from outcrop.orchestration.definition import Definition, Identity
 from outcrop.orchestration.encoding import OWED, opening_of
 from outcrop.orchestration.retelling import Retold, reason_of
 from outcrop.sessions.journal import Entry, OpenTurn, TurnState
+from outcrop.sessions.outlines import Outline
 
 JSON = dict[str, Any]
 
-STATUS: Mapping[TurnState, str] = {
+STATUSES: Mapping[TurnState, str] = {
     "queued": "QUEUED",
     "running": "RUNNING",
     "awaiting": "WAITING_FOR_INPUT",
@@ -34,7 +35,7 @@ STATUS: Mapping[TurnState, str] = {
 }
 """A turn's state in the journal -> its status in answers."""
 
-_WITHOUT_FAULT = "TurnFailed"
+NO_EXCEPTION = "TurnFailed"
 """The code of a failure that InvokeAgent tells with a sentence instead of an exception."""
 _STOPPING = "The turn is being stopped."
 
@@ -47,7 +48,14 @@ def describe(kept: OpenTurn, told: Retold, definition: Definition, price: Price 
     return _described(kept, told.events, definition, price)
 
 
-def summary(kept: OpenTurn, who: Identity) -> JSON:
+def failure(event: Failed) -> dict[str, str]:
+    """Why a turn ended without an answer."""
+    if event.fault is None:
+        return {"code": NO_EXCEPTION, "message": event.reason}
+    return {"code": event.fault.code, "message": event.fault.message}
+
+
+def summary(kept: OpenTurn | Outline, who: Identity) -> JSON:
     """The same without what was said; no step of the turn is needed for it.
 
     Shapes: TurnSummary.
@@ -59,7 +67,7 @@ def summary(kept: OpenTurn, who: Identity) -> JSON:
         "agentAliasId": who.alias_id,
         "agentVersion": who.version or None,
         "sessionId": kept.session_key.split("/", 3)[3],
-        "status": STATUS[kept.state],
+        "status": STATUSES[kept.state],
         "statusReason": reason or None,
         "createdAt": iso(born(kept.id)),
         "startedAt": iso(kept.started_at) if kept.lease else None,
@@ -110,10 +118,9 @@ def _described(kept: OpenTurn, events: list[Event], definition: Definition, pric
                 "invocationInputs": list(last.invocation_inputs),
             }
         case "failed", Failed(fault=None):
-            described["failure"] = {"code": _WITHOUT_FAULT, "message": last.reason}
-            described["answer"] = last.canned
-        case "failed", Failed(fault=fault) if fault is not None:
-            described["failure"] = {"code": fault.code, "message": fault.message}
+            described |= {"failure": failure(last), "answer": last.canned}
+        case "failed", Failed():
+            described["failure"] = failure(last)
         case _:
             pass
     described["usage"] = _usage(kept.entries, price)

@@ -12,12 +12,13 @@ from typing import Any
 
 from outcrop.events import Failed
 from outcrop.ids import uuid_of
-from outcrop.operations.background import STATUSES, failure, hear, owned, retold, within
+from outcrop.operations.background import hear, owned, retold, within
 from outcrop.operations.context import Context
 from outcrop.operations.conversations import envelope, shown
 from outcrop.operations.registry import Result, operation
 from outcrop.operations.resource import invalid, next_token, position
 from outcrop.orchestration.definition import Identity
+from outcrop.orchestration.describing import STATUSES, failure
 from outcrop.orchestration.retelling import Retold
 from outcrop.sessions.journal import OpenTurn
 from outcrop.telemetry.aws_trace import TraceReader

@@ -8,23 +8,17 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from outcrop.clock import iso
 from outcrop.errors import ConflictException, InternalServerException, ResourceNotFoundException
-from outcrop.events import Answered, ControlReturned, Failed
 from outcrop.ids import INLINE_AGENT, TEST_ALIAS_ID, TurnId
 from outcrop.jobs.base import JobsUnavailable
-from outcrop.models.prices import Price
 from outcrop.operations import names
-from outcrop.operations.background import STATUSES, failure, hear, owned, retold, summary, within
+from outcrop.operations.background import hear, owned, retold, summary, within
 from outcrop.operations.context import Context
-from outcrop.operations.conversations import shown
 from outcrop.operations.registry import Result, operation
 from outcrop.operations.resource import invalid, next_token, position
-from outcrop.orchestration.definition import Definition
-from outcrop.orchestration.encoding import opening_of
-from outcrop.orchestration.retelling import Retold
+from outcrop.orchestration.describing import STATUSES, describe
 from outcrop.orchestration.turns import JournalTooNew
-from outcrop.sessions.journal import OpenTurn, TurnState
+from outcrop.sessions.journal import TurnState
 from outcrop.sessions.outlines import NEWEST, Wanted
 from outcrop.storage.documents import DocumentTransaction
 
@@ -45,14 +39,8 @@ async def get_turn(context: Context, ask: dict[str, Any]) -> Result:
     turn_id = (await owned(context, ask["turnId"])).id
     await within(ask.get("waitSeconds", 0), lambda: context.engine.turns.settled(turn_id))
     kept, told = await retold(context, turn_id)
-    result = await summary(context, kept)
-    result["inputText"] = opening_of(kept).input_text
-    result |= _outcome(kept, told)
     definition = await context.engine.turns.definition(kept)
-    result["usage"] = _usage(kept, context.engine.models.price(definition.foundation_model))
-    uncertain = _uncertain(kept, definition)
-    if uncertain:
-        result["uncertainActions"] = uncertain
+    result = describe(kept, told, definition, context.engine.models.price(definition.foundation_model))
     hear(context, kept)
     return result
 
@@ -121,49 +109,6 @@ async def resume_turn(context: Context, ask: dict[str, Any]) -> Result:
     if not gone_on:
         raise ConflictException(f"Turn {turn.id} is {STATUSES[turn.state]}. Only a PAUSED one can be resumed.")
     return await summary(context, turn)
-
-
-def _outcome(kept: OpenTurn, told: Retold) -> Result:
-    """What came of a turn so far: an answer, a failure, or what its caller is to do."""
-    last = told.events[-1] if told.events else None
-    match last:
-        case Answered():
-            return {"answer": last.text}
-        case ControlReturned() if kept.state == "awaiting":
-            return dict(shown(last))
-        case Failed() if kept.state == "failed":
-            return {"failure": failure(last), **({"answer": last.canned} if last.fault is None else {})}
-        case _:
-            return {}
-
-
-def _usage(kept: OpenTurn, price: Price | None) -> Result:
-    """What a turn has used, as its journal has it, also while it runs."""
-    replies = [entry.outcome for entry in kept.entries if entry.kind == "CallModel" and entry.outcome is not None]
-    used = [reply["usage"] for reply in replies if "usage" in reply]
-    done = [entry.outcome for entry in kept.entries if entry.kind == "CallTools" and entry.outcome is not None]
-    read, written = sum(one["inputTokens"] for one in used), sum(one["outputTokens"] for one in used)
-    told: Result = {
-        "inputTokens": read,
-        "outputTokens": written,
-        "modelCalls": len(replies),
-        "toolCalls": sum(outcome["state"] not in ("rejected", "denied") for outcome in done),
-    }
-    if price is not None:
-        told["costUsd"] = price.microusd(read, written) / 1_000_000
-    return told
-
-
-def _uncertain(kept: OpenTurn, definition: Definition) -> list[Result]:
-    """The actions of a turn of which nobody knows whether they were carried out."""
-    found: list[Result] = []
-    for entry in kept.entries:
-        tool = definition.toolbox.find(entry.intent["name"]) if entry.kind == "CallTools" else None
-        if tool is not None and entry.state == "uncertain":
-            action: Result = {"actionGroup": tool.action_group, "at": iso(entry.started_at)}
-            whole = {"function": tool.function, "apiPath": tool.api_path, "verb": tool.http_method}
-            found.append(action | {name: value for name, value in whole.items() if value})
-    return found
 
 
 def _ids(docs: DocumentTransaction, ask: dict[str, Any]) -> tuple[str, str]:
