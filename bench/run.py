@@ -83,7 +83,7 @@ async def _measure(options: argparse.Namespace, console: Console) -> dict[str, A
         raise BenchmarkFailed(f"no contestant {', '.join(sorted(unknown))}; there are {', '.join(report.NAMES)}")
     results: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        "machine": _machine(),
+        "machine": machine(),
         "told": "one round" if rounds == 1 else f"{rounds} interleaved rounds, medians (least-most)",
         "rounds": {name: [] for name in names},
         "memory": {},
@@ -125,7 +125,8 @@ async def _with(name: str, model_url: str, place: Path | None, job: Any, amounts
         contestant.close()
 
 
-def _machine() -> str:
+def machine() -> str:
+    """What this runs on, in a line."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     model = next(
         (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine()
