@@ -13,7 +13,7 @@ from model import SEEN
 from world import KINDS, VARIANTS, NotAnswered, Told, World, agent_for
 
 _WEIGHTS = (6, 3, 1)
-_TURNS_OF_A_SESSION = 10
+_TURNS_OF_A_SESSION = 20
 _PAUSE_S = 0.1
 
 Ask = Callable[[str, str, str, int], Told]

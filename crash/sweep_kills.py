@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable
@@ -22,6 +23,8 @@ LEASES = {"beat_s": 0.2, "lease_s": 1.5}
 SLOW_S = 0.1
 MOST_RECOVERY_S = 10.0
 _ANSWERED_S = 60.0
+_PAUSES_S, _ALONE_PAUSES_S = (0.2, 1.2), (0.5, 3.0)
+"""Between two kills: a node that is alone must live long enough for the longest turn, or no turn ever ends."""
 
 
 def kills(
@@ -33,14 +36,15 @@ def kills(
     with World(Settings(database, server or dict(LEASES), slow_s=SLOW_S), postgresql) as world:
         load = Load(world, callers, seed)
         load.start()
+        world.calm_at = math.inf
         try:
             for number in range(count):
-                time.sleep(chance.uniform(0.2, 1.2))
+                time.sleep(chance.uniform(*(_PAUSES_S if world.is_shared else _ALONE_PAUSES_S)))
                 _kill(world, chance.randrange(len(world.nodes)), result)
                 if number % 10 == 9:
                     say(f"killed at random, {database}: {number + 1} of {count}; {len(load.asked)} turns")
-            time.sleep(0.5)
         finally:
+            world.calm_at = time.monotonic()
             load.leave()
         load.end()
         _judge(world, load, result)
@@ -79,6 +83,7 @@ def database_kills(count: int, callers: int, seed: int, postgresql: PostgreSQL, 
     with World(Settings("postgresql", dict(LEASES), slow_s=SLOW_S), postgresql) as world:
         load = Load(world, callers, seed)
         load.start()
+        world.calm_at = math.inf
         try:
             for number in range(count):
                 time.sleep(chance.uniform(0.3, 1.5))
@@ -96,6 +101,7 @@ def database_kills(count: int, callers: int, seed: int, postgresql: PostgreSQL, 
                 if number % 10 == 9:
                     say(f"database killed: {number + 1} of {count}; {len(load.asked)} turns")
         finally:
+            world.calm_at = time.monotonic()
             load.leave()
         load.end()
         _judge(world, load, result)

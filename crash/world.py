@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 KINDS = ("one", "two", "nested")
 VARIANTS = ("once", "plain")
 LIMIT_S = 90.0
-"""A session without an answer for that long is lost."""
+"""A session without an answer for that long is lost, counted from when nothing is killed any more."""
 _CREDENTIALS = {"region_name": "us-east-1", "aws_access_key_id": "any", "aws_secret_access_key": "any"}
 _ROLE = "arn:aws:iam::123456789012:role/agent"
 _INSTRUCTION = "You pay invoices with the functions that you have, and say what they said."
@@ -161,6 +161,8 @@ class World:
         self._url = ""
         self._postgresql = postgresql
         self.look: Look
+        self.calm_at = 0.0
+        """When the last thing was killed that will be; nobody gives up a session before."""
 
     def __enter__(self) -> Self:
         try:
@@ -242,7 +244,7 @@ class World:
     def ask(self, agent: str, session: str, text: str, first: int = 0) -> Told:
         """What an agent answers; whatever goes wrong, the same is asked again, at the next node.
 
-        Errors: NotAnswered.
+        Errors: NotAnswered, where nothing was killed for a long while.
         """
         began, failures, number = time.monotonic(), list[str](), first
         while True:
@@ -252,10 +254,10 @@ class World:
                 return Told(heard, traces, tuple(failures), time.monotonic() - began)
             except _BROKEN as error:
                 failures.append(f"{node.name}: {type(error).__name__}: {error}")
-            if time.monotonic() - began > LIMIT_S:
+            if time.monotonic() - max(began, self.calm_at) > LIMIT_S:
                 raise NotAnswered(f"session {session}, {text!r}: {failures[-3:]}")
             number += 1
-            time.sleep(0.05)
+            time.sleep(min(0.4, 0.05 * len(failures)))
 
 
 def collect(client: Any, agent: str, session: str, text: str) -> tuple[str, str]:
