@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from agents import CHECK, RESERVE, World, functions_group
+from agents import CHECK, INSTRUCTION, RESERVE, ROLE, World, functions_group
 from botocore.exceptions import ClientError
+from gated_model import GatedModel
 from held_model import HeldModel
+from serving import Served
 
 from outcrop.clock import StillClock
 from outcrop.config import Binding, Config, ServerSettings
@@ -746,3 +749,37 @@ def test_turns_of_another_account_are_not_found(scene: Scene) -> None:
     assert refusal(lambda: scene.get(turn_id))[0] == "ResourceNotFoundException"
     assert refusal(lambda: scene.outcrop.cancel_turn(turnId=turn_id))[0] == "ResourceNotFoundException"
     assert scene.outcrop.list_turns(agentId=ids[0])["turnSummaries"] == []
+
+
+# a server that is killed --------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_turns_of_a_killed_server_end_after_its_restart_without_anybody_asking(tmp_path: Path) -> None:
+    config = tmp_path / "outcrop.toml"
+    with GatedModel(lambda messages: {"content": f"I have seen {len(messages)} messages."}) as model:
+        bound = f'{{ provider = "openai", base_url = "{model.url}", model = "m" }}'
+        config.write_text(f'[models]\n"*" = {bound}\n')
+        at = {"agentId": "afar", "agentAliasId": "TSTALIASID", "sessionId": "s-1"}
+        with Served(tmp_path / "data", config=config) as server:
+            control, client = server.client("bedrock-agent"), server.client("outcrop")
+            made = {"agentName": "afar", "foundationModel": "m", "instruction": INSTRUCTION}
+            control.create_agent(**made, agentResourceRoleArn=ROLE)
+            control.prepare_agent(agentId="afar")
+            model.hold(1)
+            running = client.start_turn(**at, inputText="First", clientToken="order-1")["turnId"]
+            assert model.reached.wait(30)
+            queued = client.start_turn(**at, inputText="Second", busySession="ENQUEUE")["turnId"]
+            server.kill()
+        model.release()
+
+        with Served(tmp_path / "data", config=config) as server:
+            client = server.client("outcrop")
+            first, second = (client.get_turn(turnId=turn_id, waitSeconds=60) for turn_id in (running, queued))
+            again = client.start_turn(**at, inputText="First", clientToken="order-1")["turnId"]
+
+    # The system prompt, what was said before, and the user's words.
+    assert first["answer"] == "I have seen 2 messages."
+    assert second["answer"] == "I have seen 4 messages."
+    assert again == running
+    assert len(model.requests) == 3

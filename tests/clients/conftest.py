@@ -46,6 +46,7 @@ SCRIPTS: dict[str, list[Any]] = {
     "test.javascript": [*CHECKED, *RESERVED, *BROKEN],
     "test.boto3": CHECKED,
     "test.langchain": RESERVED,
+    "test.background": ["Hello from afar."],
 }
 """A script per foundation model, one per test, so that tests do not take each other's replies."""
 
