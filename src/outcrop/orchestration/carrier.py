@@ -248,6 +248,20 @@ class Carrier:
             return await self._end(one, Ended(step, ()), "failed")
         except (Moved, Unavailable):
             return self._told(one, step)
+        except Exception:
+            LOG.exception("turn=<%s> | what it leaves cannot be kept; its session stays as it was", one.turn.id)
+            return await self._end_bare(one, step)
+
+    async def _end_bare(self, one: Carried, step: Fail) -> Event:
+        """Close a turn that leaves nothing, so that nothing it did can keep it from ending."""
+        now = self._clock.now()
+        also = saving(one.session, one.session.attributes, (), now, unheard=one.turn.id)
+        try:
+            await one.pages.end("failed", (), {**encode_ending(step), **usage(one.turn)}, now, also)
+            one.channel.is_over = True
+        except Exception:
+            LOG.exception("turn=<%s> | it cannot be ended", one.turn.id)
+        return self._told(one, step)
 
     def _told(self, one: Carried, step: Finish | Fail) -> Event:
         turn = one.turn
