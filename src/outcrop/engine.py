@@ -150,14 +150,14 @@ class Engine:
 
     async def stop_turns(self) -> None:
         """Take up nothing more, and let the turns under way end within the grace period; the others are released."""
-        await self.recovery.stop()
+        self.recovery.drain()
         grace_s = self.config.server.stop_grace_s
         await asyncio.gather(self.jobs.close(grace_s), self.turns.close(grace_s))
 
     async def close(self) -> None:
         """Let turns end, then stop functions, connections and the database."""
         await self.stop_turns()
-        await self.recovery.leave()
+        await self.recovery.stop()
         await self.deliverer.close()
         await self.functions.close()
         await self.models.close()

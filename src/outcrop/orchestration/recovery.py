@@ -32,6 +32,7 @@ class Recovery:
         self._leases = leases
         self._turns = turns
         self._beat_s = beat_s
+        self._takes_up = True
         self._task: asyncio.Task[None] | None = None
         self._uncarried: set[TurnId] = set()
         self._troubled: set[TurnId] = set()
@@ -44,15 +45,16 @@ class Recovery:
         await self.once()
         self._task = asyncio.ensure_future(self._run())
 
+    def drain(self) -> None:
+        """Take up nothing more. The worker goes on saying that it lives, for it still carries turns, until `stop`."""
+        self._takes_up = False
+
     async def stop(self) -> None:
-        """Take up nothing more. The worker counts as alive until `leave`."""
+        """Say that this worker carries nothing any more, where the database can be reached, and fall silent."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
-
-    async def leave(self) -> None:
-        """Say that this worker carries nothing any more, where the database can be reached."""
         try:
             async with asyncio.timeout(2.0):
                 await self._leases.leave()
@@ -69,6 +71,8 @@ class Recovery:
         for turn_id, how in sight.held.items():
             if how:
                 self._turns.stop_here(turn_id, how)
+        if not self._takes_up:
+            return
         # Its own that it does not carry: the write that began it was kept, and whoever asked for it had given up.
         uncarried = {turn_id for turn_id in sight.held if self._turns.carrier.find(turn_id) is None}
         lost, self._uncarried = sorted(uncarried & self._uncarried), uncarried

@@ -434,11 +434,31 @@ async def test_the_pulse_goes_on_while_the_database_is_away_and_after_a_failure(
     assert await two.turns.ended(one.turn_id, 30)
     await recovery.stop()
     await recovery.stop()
-    await recovery.leave()
 
     assert "the database is away; no beat" in caplog.text
     assert "a beat failed" in caplog.text
     assert (await two.kept(one.turn_id)).state == "done"
+
+
+async def test_a_worker_that_drains_lives_on_and_takes_nothing_up(worker: NewStage, database: Database) -> None:
+    one = await interrupted(worker)
+    two = worker("two", ["Hello."])
+
+    class Counted(Leases):
+        beats = 0
+
+        async def beat(self) -> Any:
+            self.beats += 1
+            return await super().beat()
+
+    leases = Counted(database, "two", 5.0)
+    recovery = Recovery(leases, two.turns, 1.0)
+    recovery.drain()
+    await recovery.once()
+
+    assert leases.beats == 1
+    assert two.turns.carrier.find(one.turn_id) is None
+    assert (await two.kept(one.turn_id)).state == "running"
 
 
 async def test_a_worker_that_leaves_does_not_wait_for_a_database_that_is_away(
@@ -447,7 +467,7 @@ async def test_a_worker_that_leaves_does_not_wait_for_a_database_that_is_away(
     one = worker("one")
     away = Breaking(one.database, 0, "lost", times=100)
 
-    await Recovery(Leases(away, "one", 5.0), one.turns, 1.0).leave()
+    await Recovery(Leases(away, "one", 5.0), one.turns, 1.0).stop()
 
     assert "others notice by themselves" in caplog.text
 
