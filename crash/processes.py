@@ -84,8 +84,9 @@ class Program:
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
-        self.signal(signal.SIGKILL)
-        self.wait(START_S)
+        if self.is_alive:
+            self.signal(signal.SIGKILL)
+            self.wait(START_S)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to it alone, where it runs."""
@@ -101,14 +102,9 @@ class Program:
             return False
         return True
 
-    def stop(self) -> None:
-        """End it, politely first."""
-        if self._process is None:
-            return
-        self.signal(signal.SIGCONT)
-        self.signal(signal.SIGTERM)
-        if not self.wait(20.0):
-            self.kill()
+    def close(self) -> None:
+        """End it for good."""
+        self.kill()
         self._leave()
 
     def said(self) -> str:

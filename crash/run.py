@@ -58,7 +58,7 @@ class Amounts:
 
 
 LONG = Amounts(None, 500, 10, 32, 20, 3, 3, 64)
-SHORT = Amounts(6, 3, 1, 8, 1, 1, 1, 16)
+SHORT = Amounts(4, 2, 0, 4, 1, 1, 1, 8)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -70,7 +70,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--kills", type=int, help="random kills on each database (default 500)")
     options.add_argument("--seed", type=int, default=1, help="of all chance (default 1)")
     options.add_argument("--kind", choices=KINDS, help="writes: only this kind of turn")
-    options.add_argument("--variant", choices=VARIANTS, help="writes: only functions that honour keys, or do not")
+    options.add_argument(
+        "--variant", choices=VARIANTS, help="writes: and cut: only functions that honour keys, or do not"
+    )
     options.add_argument("--write", type=int, help="writes: only this one, from 1")
     options.add_argument("--moment", choices=sweep_writes.MOMENTS, help="writes: only before, or after the commit")
     options.add_argument("--out", type=Path, default=RESULTS, help="folder of latest.json and latest.md")
@@ -118,7 +120,7 @@ def _results(options: argparse.Namespace, say: sweep_kills.Say) -> Iterator[Resu
                 yield sweep_kills.kills(database, count, amounts.callers, options.seed, used, say)
         if server is None:
             return
-        if "kills" in chosen:
+        if "kills" in chosen and amounts.default_kills:
             result = sweep_kills.kills(
                 "postgresql", amounts.default_kills, amounts.callers, options.seed, server, say, beat_s=0.5, lease_s=5.0
             )
@@ -127,7 +129,7 @@ def _results(options: argparse.Namespace, say: sweep_kills.Say) -> Iterator[Resu
         if "database" in chosen:
             yield sweep_kills.database_kills(amounts.database_kills, amounts.callers, options.seed, server, say)
         if "cut" in chosen:
-            yield sweep_cut.sweep(amounts.cuts, server)
+            yield sweep_cut.sweep(amounts.cuts, server, [options.variant] if options.variant else VARIANTS)
         if "rolling" in chosen:
             yield sweep_rolling.sweep(amounts.rolls, amounts.rolling_callers, options.seed, server)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from postgresql import PostgreSQL
 
 _SERVER = {"beat_s": 0.2, "lease_s": 3.0, "drain_s": 1.0, "stop_grace_s": 15.0}
-_STOPS_S = 40.0
+_STOPS_S, _PAUSE_S = 40.0, 0.7
 
 
 class Plainly:
@@ -60,17 +60,17 @@ def sweep(rounds: int, callers: int, seed: int, postgresql: PostgreSQL) -> Resul
         world = stack.enter_context(World(Settings("postgresql", dict(_SERVER), slow_s=0.1), postgresql))
         ports = [str(node.port) for node in world.nodes]
         balancer = Program("balancer.py", world.folder / "balancer.log", *ports)
-        stack.callback(balancer.stop)
+        stack.callback(balancer.close)
         ask = Plainly(balancer.start())
         time.sleep(0.3)  # it has looked at the nodes
         load = Load(world, callers, seed, ask)
         load.start()
         try:
-            time.sleep(1.0)
             for node in [*world.nodes] * rounds:
+                time.sleep(_PAUSE_S)
                 _restart(node.program)
                 result.kills += 1
-                time.sleep(1.0)
+            time.sleep(_PAUSE_S)
         finally:
             load.leave()
         load.end()

@@ -197,9 +197,8 @@ class World:
     def close(self) -> None:
         """End every process, remove every file."""
         for node in self.nodes:
-            node.disarm()
-            node.program.stop()
-        self._model.stop()
+            node.program.close()
+        self._model.close()
         if self._postgresql is not None and self._url:
             self._postgresql.drop(self._url)
         self._keeping.cleanup()
