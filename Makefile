@@ -51,8 +51,10 @@ demo: .venv/.core ## a real agent answers three questions, streamed with its ste
 serve: .venv/.core ## the server on http://127.0.0.1:8700, until interrupted
 	@$(BIN)/outcrop serve $(ARGS)
 
-bench: .venv/.dev ## what a turn costs, beside floors that do no engine work
+# ARGS that both programs know: --quick, --smoke, --page, --data-dir, --out.
+bench: .venv/.dev ## what a turn costs beside floors without an engine, then what many turns need
 	@$(BIN)/python bench/run.py $(ARGS)
+	@$(BIN)/python bench/scale.py $(ARGS)
 
 crash: .venv/.dev ## kills servers and databases at every point; nothing may be lost or done twice
 	@$(BIN)/python crash/run.py $(ARGS)

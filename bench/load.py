@@ -14,7 +14,8 @@ import itertools
 import secrets
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 from zlib import crc32
@@ -78,10 +79,8 @@ def decode(body: bytes) -> Answer:
     Errors: WrongAnswer when a checksum fails, a frame is cut off, or one is an exception.
     """
     texts: list[bytes] = []
-    traces = at = 0
-    while at < len(body):
-        kind, payload, size = _message(body, at)
-        at += size
+    traces = 0
+    for kind, payload in frames(body):
         if kind == "chunk":
             texts.append(base64.b64decode(orjson.loads(payload)["bytes"], validate=True))
         elif kind == "trace":
@@ -89,6 +88,18 @@ def decode(body: bytes) -> Answer:
         else:
             raise WrongAnswer(f"a frame {kind}: {payload[:300]!r}")
     return Answer(b"".join(texts).decode(), len(texts), traces)
+
+
+def frames(body: bytes) -> Iterator[tuple[str, bytes]]:
+    """What each frame is, and its payload.
+
+    Errors: WrongAnswer when a checksum fails or a frame is cut off.
+    """
+    at = 0
+    while at < len(body):
+        kind, payload, size = _message(body, at)
+        at += size
+        yield kind, payload
 
 
 def _message(body: bytes, at: int) -> tuple[str, bytes, int]:
@@ -197,6 +208,17 @@ class Client:
         if self.target.trace != (answer.traces > 0):
             raise WrongAnswer(f"{answer.traces} traces came")
         return Sample(reply.wall_s, reply.first_s, answer.chunks, answer.traces)
+
+    async def hang_up_after(self, request: bytes, seconds: float) -> None:
+        """Ask, and be gone before the answer, or in the middle of it.
+
+        Errors: OSError.
+        """
+        connection = await self._connection()
+        with suppress(TimeoutError, ConnectionError):
+            async with asyncio.timeout(seconds):
+                await connection.ask(request)
+        connection.close()
 
     async def post(self, request: bytes) -> Reply:
         """What a request is answered with, whatever it is.

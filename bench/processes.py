@@ -82,6 +82,14 @@ class Tree:
         sizes = [_resident(pid) for pid in self.pids()]
         return sizes[0], sum(sizes)
 
+    def files(self) -> int:
+        """Open file descriptors of the process itself."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def threads(self) -> int:
+        """Threads of the process itself."""
+        return len(os.listdir(f"/proc/{self.pid}/task"))
+
     def pids(self) -> list[int]:
         """The process, then all its children and theirs."""
         parents: dict[int, int] = {}

@@ -5,7 +5,7 @@
     paced     the same, one piece a millisecond
     regions   two model calls, four tools of 50 ms side by side, a short answer
     chat      one model call, a short answer: what fills a session with earlier turns
-    flood     one model call, an answer of 2 MB in 200 pieces: more than a connection holds
+    flood     one model call, an answer of 1 MB in 100 pieces: more than a connection holds
     trouble   the model refuses: the turn fails
 
 The model's last piece names the number of user turns it was shown, so an engine that drops
@@ -54,7 +54,7 @@ WORKLOADS = {
         Workload("paced", "Write a long report, slowly", _REPORT, gap_s=0.001),
         Workload("regions", "Compare four regions", ("All", " four", " regions", " have", " stock", " today", ".")),
         Workload("chat", "Tell me a short fact about storage", ("This", " is", " a", " short answer.")),
-        Workload("flood", "Print everything", tuple("#" * 10_000 for _ in range(200))),
+        Workload("flood", "Print everything", tuple("#" * 10_000 for _ in range(100))),
         Workload("trouble", "Make trouble", ()),
     )
 }

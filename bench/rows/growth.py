@@ -155,8 +155,8 @@ def sections(found: dict[str, Any]) -> list[Section]:
             databases.lines.append((*_line(f"{TOLD[kind]}, {run['stored']:,}", kind, run, runs[0]), *more))
     sessions.notes.append("All earlier turns are sent to the model with every call of it: three times in this turn.")
     databases.notes.append(
-        "Each session has one turn of three steps. The start is that of a server on the filled database; the sweep looks "
-        "for sessions and turns that are over for long, and finds none."
+        "Each session has one turn of three steps. The start is that of a server on the filled database; the sweep "
+        "looks for sessions and turns that are over for long, and finds none."
     )
     return [sessions, databases]
 

@@ -197,7 +197,7 @@ def sections(found: dict[str, Any]) -> list[Section]:
                 )
             )
     section.notes.append(
-        f"A step is one commit. One `fdatasync` of 4 KiB takes this disk {found['fsync_ms']:.2f} ms (median). *Bare* is "
-        "one connection of the driver that commits an update and an insert of the same size, one after the other."
+        f"A step is one commit. One `fdatasync` of 4 KiB takes this disk {found['fsync_ms']:.2f} ms (median). "
+        "*Bare* is one connection of the driver that commits an update and an insert of this size, one after the other."
     )
     return [section]

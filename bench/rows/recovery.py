@@ -61,7 +61,7 @@ async def _kills(stage: Stage, place: Place, kills: int) -> list[dict[str, float
 
 
 async def _under_way(stage: Stage, node: Node, sessions: list[str]) -> None:
-    """Turns of a node that all wait for the second reply of their model; nobody will hear this node's answers."""
+    """Turns of a node that all wait for their model; nobody will hear this node's answers."""
     stage.pace(open=False)
     client = Client(node.target)
     asking = [asyncio.ensure_future(_ask(client, session, 1)) for session in sessions]
@@ -147,8 +147,8 @@ def sections(found: dict[str, Any]) -> list[Section]:
             section.lines.append(_line("SQLite: of these, until the new process listens", kills, "listening_s"))
     section.notes.append(
         "On PostgreSQL the other process waits for `lease_s` (5 s as it comes) without a sign of life, and looks every "
-        "`beat_s` (half a second). What the turns still had to do after they were taken up, is three model calls and two tools "
-        "at most, with a model that answers at once."
+        "`beat_s` (half a second). The turns wait for their model; once the last is taken up it answers at once, and "
+        "they have three model calls and two tools to go."
     )
     return [section]
 

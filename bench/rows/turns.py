@@ -126,12 +126,13 @@ def _from_one_to_two(best: dict[str, dict[str, Any]]) -> Section:
     section.lines += [(told, number(a, 0), number(b, 0), ratio(b, a)) for told, a, b in rates]
     database = 1e3 / max(two["database_cpu_ms"], 1e-9)
     section.notes += [
-        "The aim is 1.8. With two processes this machine is the limit: they share its two processors with PostgreSQL, the "
-        "model and the load. The second line gives both the same share of it; the third is computed from the processor "
-        f"time per turn: {one['tree_cpu_ms']:.2f} ms of a process with its functions when it is alone, "
+        "The aim is 1.8. With two processes this machine is the limit: they share its two processors with PostgreSQL, "
+        "the model and the load. The second line gives both the same share of it. The third is computed from the "
+        f"processor time of a process and its functions per turn: {one['tree_cpu_ms']:.2f} ms alone, "
         f"{two['tree_cpu_ms']:.2f} ms when there are two.",
-        f"A processor of PostgreSQL's own is full at {database:,.0f} turns a second ({two['database_cpu_ms']:.2f} ms a "
-        f"turn): computed, that is {database * two['tree_cpu_ms'] / 1e3:.1f} processes for each of its processors.",
+        f"A processor of PostgreSQL's own would be full at {database:,.0f} turns a second "
+        f"({two['database_cpu_ms']:.2f} ms a turn): computed, {database * two['tree_cpu_ms'] / 1e3:.1f} processes for "
+        "each of its processors.",
     ]
     return section
 
