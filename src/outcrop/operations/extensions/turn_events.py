@@ -44,7 +44,7 @@ async def list_turn_events(context: Context, ask: dict[str, Any]) -> Result:
     while True:
         place = await watch.place(turn.id)
         kept, told = await retold(context, turn.id)
-        events = list(_numbered(kept, told))
+        events = list(numbered(kept, told))
         if heard > len(events):
             raise invalid("nextToken", "The nextToken is not one that this turn's events returned.")
         news = [event for event in events[heard:] if "trace" not in event or ask.get("includeTrace")]
@@ -62,7 +62,7 @@ async def list_turn_events(context: Context, ask: dict[str, Any]) -> Result:
     return result
 
 
-def _numbered(kept: OpenTurn, told: Retold) -> Iterator[dict[str, Any]]:
+def numbered(kept: OpenTurn, told: Retold) -> Iterator[dict[str, Any]]:
     """The events of a turn as its readers see them.
 
     Shapes: what is told of a turn that has gone on begins with what was told before.
