@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from databases import POSTGRESQL, SQLITE
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,12 @@ class ScaleAmounts:
     crowd: int = 2_000
     deaf: int = 200
     lease: str = ""
+    one_database: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Rows that are measured on one kind of database only."""
+
+    def kinds(self, row: str) -> tuple[str, ...]:
+        """The kinds of database that a row is measured on."""
+        return (self.one_database[row],) if row in self.one_database else (SQLITE, POSTGRESQL)
 
 
 FULL = ScaleAmounts(journal_turns={1: 150, 16: 800, 64: 1600}, paced_turns={1: 60, 16: 480, 64: 1800, 256: 4000})
@@ -72,6 +81,7 @@ SMOKE = replace(
     crowd=60,
     deaf=4,
     lease="[server]\nbeat_s = 0.1\nlease_s = 0.5\n",
+    one_database={"rest": POSTGRESQL, "long": SQLITE, "soak": SQLITE, "jobs": POSTGRESQL},
 )
 
 

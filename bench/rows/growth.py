@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from databases import POSTGRESQL, SQLITE, TOLD, Place
+from databases import POSTGRESQL, TOLD, Place
 from load import Client, Job, fresh, new_session, phase, seed
 from outcrop.clock import SystemClock
 from outcrop.config import ServerSettings
@@ -34,12 +34,13 @@ _AN_HOUR_MS = 3_600_000
 async def measure(stage: Stage) -> dict[str, Any]:
     """Both kinds of growth on both databases."""
     found: dict[str, Any] = {"sessions": {}, "databases": {}, "wrong": []}
-    for kind in (SQLITE, POSTGRESQL):
+    for kind in stage.amounts.kinds("long"):
         with stage.place(kind) as place, stage.engines(place, SERVER_CORE) as nodes:
             stage.say(f"growth: {TOLD[kind]}, long sessions")
             found["sessions"][kind] = [
                 await _long(stage, place, nodes[0], earlier, found["wrong"]) for earlier in stage.amounts.earlier
             ]
+    for kind in stage.amounts.kinds("growth"):
         with stage.place(kind) as place:
             found["databases"][kind] = await _large(stage, place, found["wrong"])
     return found
@@ -60,17 +61,12 @@ async def _long(stage: Stage, place: Place, node: Node, earlier: int, wrong: lis
 
 async def _large(stage: Stage, place: Place, wrong: list[str]) -> list[dict[str, float]]:
     found: list[dict[str, float]] = []
-    with stage.engines(place, SERVER_CORE) as nodes:
-        client = Client(nodes[0].target)
-        await phase(client, nodes[0].tree, "turn", 1, fresh(1))
-    filled = 1
-    for stored in stage.amounts.stored:
+    for filled, stored in zip((0, *stage.amounts.stored), stage.amounts.stored, strict=False):
         began = time.perf_counter()
-        if stored > filled:
-            stage.say(f"growth: {TOLD[place.kind]}, {stored:,} sessions stored")
+        stage.say(f"growth: {TOLD[place.kind]}, {stored:,} sessions stored")
+        if filled:
             await asyncio.to_thread(place.run, _filling(place, filled, stored - 1))
-            filled = stored
-        took, began = time.perf_counter() - began, time.perf_counter()
+        took = time.perf_counter() - began
         looked = await _swept(place)
         with stage.engines(place, SERVER_CORE) as nodes:
             client = Client(nodes[0].target)

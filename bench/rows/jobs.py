@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from databases import POSTGRESQL, SQLITE, TOLD, Place
+from databases import TOLD, Place
 from load import Client, WrongAnswer, fresh, new_session, phase
 from outcrop.ids import TurnId, born
 from processes import SERVER_CORE, BenchmarkFailed, percentile
@@ -25,7 +25,7 @@ _GAP_S = 0.05
 async def measure(stage: Stage) -> dict[str, Any]:
     """Both databases."""
     found: dict[str, Any] = {"runs": {}, "wrong": []}
-    for kind in (SQLITE, POSTGRESQL):
+    for kind in stage.amounts.kinds("jobs"):
         stage.say(f"jobs: {TOLD[kind]}")
         with stage.place(kind) as place, stage.engines(place, SERVER_CORE) as nodes:
             found["runs"][kind] = await _jobs(stage, place, nodes[0], found["wrong"])

@@ -18,7 +18,6 @@ from workloads import WORKLOADS
 MOST_REQUESTS, MOST_TURNS = 64, 32
 _LIMITS = f"[server]\nmost_requests = {MOST_REQUESTS}\n[turns]\nmost_at_once = {MOST_TURNS}\n"
 _MODEL_S = 0.02
-_SETTLED_S = 1.0
 _DEAF_S = 20.0
 _LOOK_S = 0.05
 
@@ -33,15 +32,15 @@ async def measure(stage: Stage) -> dict[str, Any]:
         stage.engines(place, SERVER_CORE, more=_LIMITS) as nodes,
         stage.slow_model(_MODEL_S),
     ):
-        found["crowd"] = await _crowd(nodes[0], stage.amounts.crowd, found["wrong"])
+        found["crowd"] = await _crowd(nodes[0], stage.amounts.crowd, stage.amounts.settle_s, found["wrong"])
     for who in ("readers", "deaf"):
         stage.say(f"overload: {stage.amounts.deaf} long answers, {who}")
         with stage.place(SQLITE) as place, stage.engines(place, SERVER_CORE) as nodes:
-            found[who] = await _long_answers(place, nodes[0], stage.amounts.deaf, reads=who == "readers")
+            found[who] = await _long_answers(stage, place, nodes[0], reads=who == "readers")
     return found
 
 
-async def _crowd(node: Node, count: int, wrong: list[str]) -> dict[str, float]:
+async def _crowd(node: Node, count: int, settle_s: float, wrong: list[str]) -> dict[str, float]:
     client, turn = Client(node.target), WORKLOADS["turn"]
     await phase(client, node.tree, "turn", 8, fresh(min(100, count)))
     before = node.tree.rss()[0]
@@ -65,7 +64,7 @@ async def _crowd(node: Node, count: int, wrong: list[str]) -> dict[str, float]:
     took = time.perf_counter() - began
     crowded = node.tree.rss()[0]
     client.close()
-    await asyncio.sleep(_SETTLED_S)
+    await asyncio.sleep(settle_s)
     taken, refused = told[200] or [0.0], told[429] or [0.0]
     return {
         "count": count,
@@ -80,11 +79,12 @@ async def _crowd(node: Node, count: int, wrong: list[str]) -> dict[str, float]:
     }
 
 
-async def _long_answers(place: Place, node: Node, count: int, *, reads: bool) -> dict[str, float]:
+async def _long_answers(stage: Stage, place: Place, node: Node, *, reads: bool) -> dict[str, float]:
     """The server's memory while that many answers of a megabyte are made, whoever takes them."""
+    count, settle_s = stage.amounts.deaf, stage.amounts.settle_s
     client, flood = Client(node.target), WORKLOADS["flood"]
     await phase(client, node.tree, "turn", 8, fresh(min(100, count * 4)))
-    before = (await _peak(node, 0.5))[0]
+    before = (await _peak(node, settle_s / 3))[0]
     if reads:
         asking = asyncio.gather(*(client.invoke(new_session(), flood) for _ in range(count)))
         peak = 0
@@ -97,21 +97,21 @@ async def _long_answers(place: Place, node: Node, count: int, *, reads: bool) ->
             "count": count,
             "before_bytes": before,
             "peak_bytes": peak,
-            "after_bytes": (await _peak(node, _SETTLED_S))[1],
+            "after_bytes": (await _peak(node, settle_s))[1],
         }
     sockets = [await _deaf(node, client.target.request(new_session(), flood)) for _ in range(count)]
     try:
         peak, ends = 0, time.perf_counter() + _DEAF_S
         while time.perf_counter() < ends:
-            peak = max(peak, (await _peak(node, 0.5))[0])
+            peak = max(peak, (await _peak(node, settle_s / 3))[0])
             if place.rows("SELECT count(*) FROM turns WHERE state = 'running'")[0][0] == 0 and peak:
                 break
-        peak = max(peak, (await _peak(node, _SETTLED_S))[0])
+        peak = max(peak, (await _peak(node, settle_s))[0])
     finally:
         for one in sockets:
             one.close()
     client.close()
-    after = (await _peak(node, _SETTLED_S))[1]
+    after = (await _peak(node, settle_s))[1]
     return {"count": count, "before_bytes": before, "peak_bytes": peak, "after_bytes": after}
 
 

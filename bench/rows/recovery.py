@@ -49,6 +49,9 @@ async def _kills(stage: Stage, place: Place, kills: int) -> list[dict[str, float
             began = time.perf_counter()
             if shared:
                 figures = await _seen(stage, place, nodes[1 - dying], sessions, began)
+                if number_ == kills - 1:
+                    found.append(figures)
+                    break
                 nodes[dying] = await asyncio.to_thread(
                     stage.engine, place, (SERVER_CORE, LOAD_CORE)[dying], stage.amounts.lease
                 )

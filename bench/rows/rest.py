@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from databases import POSTGRESQL, SQLITE, TOLD, Place
+from databases import POSTGRESQL, TOLD, Place
 from load import Client, fresh, new_session, phase
 from processes import SERVER_CORE, BenchmarkFailed
 from sections import MIB, Section, number
@@ -24,7 +24,7 @@ async def measure(stage: Stage) -> dict[str, Any]:
         "runs": {},
         "wrong": [],
     }
-    for kind in (SQLITE, POSTGRESQL):
+    for kind in stage.amounts.kinds("rest"):
         stage.say(f"rest: {TOLD[kind]}")
         with stage.place(kind) as place, stage.engines(place, SERVER_CORE) as nodes:
             found["runs"][kind] = await _rest(stage, place, nodes[0], found["wrong"])

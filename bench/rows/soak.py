@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 import stock
-from databases import POSTGRESQL, SQLITE, TOLD, Place
+from databases import TOLD, Place
 from load import Client, WrongAnswer, frames, new_session
 from processes import SERVER_CORE
 from sections import KIB, MIB, Section, number
@@ -38,7 +38,7 @@ _TURN = WORKLOADS["turn"]
 async def measure(stage: Stage) -> dict[str, Any]:
     """Half of the time on each database."""
     found: dict[str, Any] = {"runs": {}, "wrong": []}
-    for kind in (SQLITE, POSTGRESQL):
+    for kind in stage.amounts.kinds("soak"):
         stage.say(f"soak: {TOLD[kind]}, {stage.amounts.soak_s / 2:.0f} s")
         with stage.place(kind) as place, stage.engines(place, SERVER_CORE) as nodes, stage.slow_model(_MODEL_S):
             soak = Soak(Client(nodes[0].target), Client(stage.control(place, nodes[0])))

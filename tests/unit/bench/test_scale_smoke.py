@@ -58,22 +58,28 @@ def test_turns_of_a_killed_server_go_on_at_another_and_after_a_restart(tmp_path:
         assert all(kill["taken_s"] <= kill["ended_s"] for kill in kills)
 
 
-def test_sessions_rest_and_grow(tmp_path: Path) -> None:
-    figures, said = _figures(tmp_path, "rest", "growth")
+def test_long_sessions_and_filled_databases_take_turns(tmp_path: Path) -> None:
+    figures, said = _figures(tmp_path, "growth")
 
-    assert figures["rest"]["runs"].keys() == {"sqlite", "postgresql"}
+    assert [run["earlier"] for run in figures["growth"]["sessions"]["sqlite"]] == [1, 3]
     for kind in ("sqlite", "postgresql"):
-        assert [run["earlier"] for run in figures["growth"]["sessions"][kind]] == [1, 3]
         assert [run["stored"] for run in figures["growth"]["databases"][kind]] == [1, 50]
     assert "hourly sweep" in said
 
 
-def test_everything_at_once_jobs_and_a_crowd(tmp_path: Path) -> None:
-    figures, _ = _figures(tmp_path, "soak", "jobs", "overload")
+def test_a_server_rests_and_takes_everything_at_once(tmp_path: Path) -> None:
+    figures, _ = _figures(tmp_path, "rest", "soak")
+
+    assert all(run["empty"]["rss_bytes"] > 0 for run in figures["rest"]["runs"].values())
 
     for run in figures["soak"]["runs"].values():
         assert run["in_flight"] == 0
         assert run["looks"][-1]["turns"] > 0
+
+
+def test_turns_run_in_the_background_and_a_crowd_is_turned_away(tmp_path: Path) -> None:
+    figures, _ = _figures(tmp_path, "jobs", "overload")
+
     assert all(run["burst"]["done_per_second"] > 0 for run in figures["jobs"]["runs"].values())
     assert 0 < figures["overload"]["crowd"]["refused"] < 1
 
