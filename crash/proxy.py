@@ -26,6 +26,8 @@ class Proxy:
         self._passes: asyncio.Event
         self._is_cut = False
         self.port = 0
+        self.ports: set[int] = set()
+        """Its own ends of the connections to the target, by which the target knows them."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -81,6 +83,7 @@ class Proxy:
             return
         with suppress(OSError):
             there, onwards = await asyncio.open_connection("127.0.0.1", self._target)
+            self.ports.add(onwards.get_extra_info("sockname")[1])
             both = {writer, onwards}
             self._writers |= both
             await asyncio.gather(self._pump(reader, onwards), self._pump(there, writer))

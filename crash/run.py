@@ -53,12 +53,13 @@ class Amounts:
     callers: int
     database_kills: int
     cuts: int
+    storms: int
     rolls: int
     rolling_callers: int
 
 
-LONG = Amounts(None, 500, 10, 32, 20, 3, 3, 64)
-SHORT = Amounts(4, 2, 0, 4, 1, 1, 1, 8)
+LONG = Amounts(None, 500, 10, 32, 20, 3, 30, 3, 64)
+SHORT = Amounts(4, 2, 0, 4, 1, 1, 0, 1, 8)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -130,6 +131,8 @@ def _results(options: argparse.Namespace, say: sweep_kills.Say) -> Iterator[Resu
             yield sweep_kills.database_kills(amounts.database_kills, amounts.callers, options.seed, server, say)
         if "cut" in chosen:
             yield sweep_cut.sweep(amounts.cuts, server, [options.variant] if options.variant else VARIANTS)
+        if "cut" in chosen and amounts.storms:
+            yield sweep_cut.storm(amounts.storms, amounts.callers, options.seed, server, say)
         if "rolling" in chosen:
             yield sweep_rolling.sweep(amounts.rolls, amounts.rolling_callers, options.seed, server)
 

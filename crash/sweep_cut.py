@@ -10,43 +10,78 @@ somebody else's by now: it must not write, and must tell its caller to ask again
 
 from __future__ import annotations
 
+import math
 import os
+import random
 import select
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import audit
 from checks import Asked, judge
+from load import Load
 from look import Row, Turn, turns, whole
 from processes import SweepFailed, until
 from proxy import Proxy
-from recovery import taken_over
+from recovery import carried, taken_over
 from result import Result
 from world import VARIANTS, NotAnswered, Settings, World, collect
 
 if TYPE_CHECKING:
     from postgresql import PostgreSQL
 
+Say = Callable[[str], None]
 WAYS = ("cut", "stall", "stop")
 _SERVER = {"beat_s": 0.1, "lease_s": 0.8, "database_patience_s": 60.0}
 _LIMIT_S = 60.0
 _RETRY = "Retry"
 
 
+def storm(count: int, callers: int, seed: int, postgresql: PostgreSQL, say: Say) -> Result:
+    """The same under load: a node is away for up to three leases, that many times, in the middle of whatever it does.
+
+    Triggers in the database keep who wrote which row: under one lease, that is one node.
+    """
+    result, chance = Result("cut off under load", "postgresql"), random.Random(seed)
+    with ExitStack() as stack:
+        proxies, world = _deployed(stack, postgresql, slow_s=0.1)
+        audit.install(world.look)
+        load = Load(world, callers, seed)
+        load.start()
+        world.calm_at = math.inf
+        try:
+            for number in range(count):
+                time.sleep(chance.uniform(0.3, 1.0))
+                which, way = chance.randrange(2), chance.choice(WAYS)
+                _away(world.nodes[which].program, proxies[which], way)
+                left = carried(world.look, world.nodes[which].program.pid)
+                time.sleep(chance.uniform(0.5, 3.0) * _SERVER["lease_s"])
+                _back(world.nodes[which].program, proxies[which], way)
+                say(f"cut off under load: {number + 1} of {count}, {way}, {len(left)} turns, {len(load.asked)} answers")
+                result.kills += 1
+        finally:
+            world.calm_at = time.monotonic()
+            load.leave()
+        load.end()
+        result.verdict.add(judge(world.look, world.effects, load.asked))
+        rows, wrong = audit.intruders(world.look, proxies)
+    result.verdict.wrong += [*load.wrong, *wrong]
+    result.runs = len(load.asked)
+    taken = f"{rows:,} rows of the journal were written, each by the node that held the lease"
+    result.notes += [] if wrong else [taken]
+    return result
+
+
 def sweep(rounds: int, postgresql: PostgreSQL, variants: Sequence[str] = VARIANTS) -> Result:
     """Every way, with functions that honour keys or do not, that many times."""
     result, asked = Result("cut off", "postgresql"), list[Asked]()
     with ExitStack() as stack:
-        proxies = [stack.enter_context(Proxy(postgresql.port)) for _ in range(2)]
-
-        def connect(number: int, url: str) -> str:
-            return url.replace(f":{postgresql.port}/", f":{proxies[number].port}/")
-
-        world = stack.enter_context(World(Settings("postgresql", dict(_SERVER), connect), postgresql))
+        proxies, world = _deployed(stack, postgresql)
         for number in range(rounds):
             for way in WAYS:
                 for variant in variants:
@@ -54,6 +89,17 @@ def sweep(rounds: int, postgresql: PostgreSQL, variants: Sequence[str] = VARIANT
                     result.runs += 1
         result.verdict.add(judge(world.look, world.effects, asked))
     return result
+
+
+def _deployed(stack: ExitStack, postgresql: PostgreSQL, slow_s: float = 0.0) -> tuple[list[Proxy], World]:
+    """Two nodes, each with a proxy between it and the database."""
+    proxies = [stack.enter_context(Proxy(postgresql.port)) for _ in range(2)]
+
+    def connect(number: int, url: str) -> str:
+        return url.replace(f":{postgresql.port}/", f":{proxies[number].port}/")
+
+    settings = Settings("postgresql", dict(_SERVER), connect, slow_s)
+    return proxies, stack.enter_context(World(settings, postgresql))
 
 
 class Hold:
