@@ -21,7 +21,8 @@ import asyncpg
 from databases import POSTGRESQL, SQLITE, TOLD, Place
 from outcrop.config import ServerSettings
 from outcrop.ids import SessionKey, TurnId
-from outcrop.sessions.journal import Conclusion, Intent, Journal, Kept, NewTurn
+from outcrop.sessions.entries import Conclusion, Intent, Kept, NewTurn
+from outcrop.sessions.journal import Journal
 from outcrop.sessions.state import Session, saving, starting
 from outcrop.storage.database import Database
 from outcrop.storage.opening import open_database

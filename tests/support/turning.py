@@ -21,7 +21,8 @@ from outcrop.orchestration.performer import Performer
 from outcrop.orchestration.policy import Policy
 from outcrop.orchestration.turn import Opening
 from outcrop.orchestration.turns import Listener, Turns
-from outcrop.sessions.journal import Journal, OpenTurn
+from outcrop.sessions.entries import OpenTurn
+from outcrop.sessions.journal import Journal
 from outcrop.sessions.state import Session, Sessions
 from outcrop.sessions.tables import TURNS
 from outcrop.storage.database import METADATA, Database

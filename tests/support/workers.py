@@ -10,7 +10,9 @@ from postgresql import PostgreSQL
 from sqlalchemy import Connection, func, select
 
 from outcrop.ids import SessionKey, TurnId
-from outcrop.sessions.journal import Intent, Journal, Kept, NewTurn, OpenTurn, Pages
+from outcrop.sessions.entries import Intent, Kept, NewTurn, OpenTurn
+from outcrop.sessions.journal import Journal
+from outcrop.sessions.pages import Pages
 from outcrop.sessions.spend import SPEND, session_scope
 from outcrop.sessions.state import HISTORY, SESSIONS, Session, Sessions, saving, starting
 from outcrop.sessions.tables import STEPS, TURNS

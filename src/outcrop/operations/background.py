@@ -18,7 +18,7 @@ from outcrop.orchestration.definition import Identity
 from outcrop.orchestration.queueing import is_token
 from outcrop.orchestration.retelling import Retold
 from outcrop.orchestration.turns import JournalTooNew
-from outcrop.sessions.journal import OpenTurn
+from outcrop.sessions.entries import OpenTurn
 from outcrop.sessions.outlines import Outline
 
 

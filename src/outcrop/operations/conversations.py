@@ -31,7 +31,7 @@ from outcrop.orchestration.queueing import is_token
 from outcrop.orchestration.return_control import ResultsMistaken
 from outcrop.orchestration.turn import Opening
 from outcrop.orchestration.turns import JournalTooNew, Listener, TooManyTurns
-from outcrop.sessions.journal import Moved, OpenTurn
+from outcrop.sessions.entries import Moved, OpenTurn
 from outcrop.sessions.state import Session
 from outcrop.telemetry.aws_trace import TraceReader
 

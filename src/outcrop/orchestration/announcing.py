@@ -31,7 +31,7 @@ from outcrop.orchestration.limits import Prices
 from outcrop.orchestration.retelling import Retold
 from outcrop.orchestration.turns import JournalTooNew, Turns
 from outcrop.sessions.announced import Announced, Place
-from outcrop.sessions.journal import OpenTurn
+from outcrop.sessions.entries import OpenTurn
 from outcrop.storage.database import Unavailable
 
 LOG = logging.getLogger("outcrop.notifications")

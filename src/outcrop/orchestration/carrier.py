@@ -33,7 +33,8 @@ from outcrop.orchestration.runner import Awaiting, Ended, Paused, Pending, run
 from outcrop.orchestration.strategy import Strategy
 from outcrop.orchestration.telling import last_word
 from outcrop.orchestration.turn import CANNED, Fail, Finish, Opening, Pause, Turn, fault_of
-from outcrop.sessions.journal import Moved, OpenTurn, Pages
+from outcrop.sessions.entries import Moved, OpenTurn
+from outcrop.sessions.pages import Pages
 from outcrop.sessions.spend import together
 from outcrop.sessions.state import Session, saving, waiting
 from outcrop.storage.database import Unavailable

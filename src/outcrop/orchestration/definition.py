@@ -17,7 +17,7 @@ import orjson
 from outcrop.errors import RoomError
 from outcrop.ids import INLINE_AGENT, TEST_ALIAS_ID
 from outcrop.models.base import InferenceConfig
-from outcrop.sessions.journal import Kept
+from outcrop.sessions.entries import Kept
 from outcrop.tools.toolbox import Toolbox
 
 DEFAULT_INFERENCE: Mapping[str, Any] = {

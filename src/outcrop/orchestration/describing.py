@@ -19,7 +19,7 @@ from outcrop.models.prices import Price
 from outcrop.orchestration.definition import Definition, Identity
 from outcrop.orchestration.encoding import OWED, opening_of
 from outcrop.orchestration.retelling import Retold, reason_of
-from outcrop.sessions.journal import Entry, OpenTurn, TurnState
+from outcrop.sessions.entries import Entry, OpenTurn, TurnState
 from outcrop.sessions.outlines import Outline
 
 JSON = dict[str, Any]

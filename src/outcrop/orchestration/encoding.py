@@ -27,7 +27,7 @@ from outcrop.orchestration.turn import (
     Turn,
     fault_of,
 )
-from outcrop.sessions.journal import Conclusion, Entry, Intent, OpenTurn
+from outcrop.sessions.entries import Conclusion, Entry, Intent, OpenTurn
 
 OWED = ("return_control", "confirm", "confirm_and_return")
 

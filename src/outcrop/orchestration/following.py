@@ -15,7 +15,8 @@ from outcrop.clock import Clock
 from outcrop.events import Answered, ControlReturned, Event, Failed
 from outcrop.ids import TurnId
 from outcrop.orchestration.retelling import Retold, paused_word
-from outcrop.sessions.journal import Journal, OpenTurn
+from outcrop.sessions.entries import OpenTurn
+from outcrop.sessions.journal import Journal
 
 _LOOK_S = 0.1
 Place = tuple[Any, ...] | None

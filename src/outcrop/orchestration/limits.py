@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 from outcrop.errors import RoomError
 from outcrop.models.prices import KEYS, Price
 from outcrop.orchestration.turn import Turn
-from outcrop.sessions.journal import Entry
+from outcrop.sessions.entries import Entry
 from outcrop.sessions.spend import Spent
 
 Period = Literal["day", "month", "ever"]

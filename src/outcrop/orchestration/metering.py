@@ -17,7 +17,7 @@ from outcrop.models.prices import Price
 from outcrop.orchestration.limits import Budget, Prices, Unpriced, exceeded, period_of, price_for, turn_spent
 from outcrop.orchestration.strategy import Strategy
 from outcrop.orchestration.turn import CallModel, CallTools, Fail, Pause, Step, Turn
-from outcrop.sessions.journal import Also
+from outcrop.sessions.entries import Also
 from outcrop.sessions.spend import Ledger, Spent, add, agent_scope, session_scope, together
 from outcrop.storage.database import Database
 

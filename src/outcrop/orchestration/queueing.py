@@ -24,7 +24,8 @@ from outcrop.orchestration.definition import Definition
 from outcrop.orchestration.encoding import opening_of
 from outcrop.orchestration.turn import Opening
 from outcrop.orchestration.turns import Turns
-from outcrop.sessions.journal import Journal, Moved, NewTurn, OpenTurn
+from outcrop.sessions.entries import Moved, NewTurn, OpenTurn
+from outcrop.sessions.journal import Journal
 from outcrop.sessions.state import Sessions
 from outcrop.storage.database import alone
 

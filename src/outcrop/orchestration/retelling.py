@@ -20,7 +20,7 @@ from outcrop.orchestration.return_control import asked
 from outcrop.orchestration.telling import answered, called, last_word, request_of, returned, supplied, unreadable
 from outcrop.orchestration.turn import CallModel, CallTools, Fail, ModelFailed, ModelReplied, Turn, fault_of
 from outcrop.prompts.library import TemplateMistake
-from outcrop.sessions.journal import OpenTurn
+from outcrop.sessions.entries import OpenTurn
 from outcrop.sessions.outlines import Outline
 
 STOPPED = {

@@ -17,7 +17,8 @@ from outcrop.orchestration.encoding import conclusion, conclusions, intents
 from outcrop.orchestration.performer import Emit, Owed, Performer
 from outcrop.orchestration.strategy import Strategy
 from outcrop.orchestration.turn import CallResult, Fail, Finish, Pause, Step, Turn
-from outcrop.sessions.journal import Conclusion, Pages
+from outcrop.sessions.entries import Conclusion
+from outcrop.sessions.pages import Pages
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,9 @@ from outcrop.orchestration.strategy import Strategy
 from outcrop.orchestration.telling import supplied
 from outcrop.orchestration.turn import CallModel, CallResult, CallTools, Opening, ToolsReturned, Turn
 from outcrop.plugins import load
-from outcrop.sessions.journal import FORMAT, OPEN_STATES, Journal, Moved, NewTurn, OpenTurn, Pages
+from outcrop.sessions.entries import FORMAT, OPEN_STATES, Moved, NewTurn, OpenTurn
+from outcrop.sessions.journal import Journal
+from outcrop.sessions.pages import Pages
 from outcrop.sessions.state import Session, Sessions, saving, starting
 
 LOG = logging.getLogger("outcrop.turns")

@@ -13,7 +13,7 @@ import orjson
 from sqlalchemy import ColumnElement, Connection, Integer, String, bindparam, case, collate, func, null, or_, select
 
 from outcrop.ids import SessionKey, TurnId
-from outcrop.sessions.journal import JSON, TurnState
+from outcrop.sessions.entries import JSON, TurnState
 from outcrop.sessions.kept import read_definition
 from outcrop.sessions.tables import TURNS
 from outcrop.storage.database import Database

@@ -18,7 +18,7 @@ from sqlalchemy import BigInteger, Column, Connection, String, Table, bindparam,
 from sqlalchemy.dialects import postgresql, sqlite
 
 from outcrop.ids import SessionKey
-from outcrop.sessions.journal import Also
+from outcrop.sessions.entries import Also
 from outcrop.storage.database import METADATA, Database
 from outcrop.storage.statements import Prepared
 

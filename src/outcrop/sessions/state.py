@@ -18,7 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from outcrop.ids import SessionKey, TurnId
 from outcrop.messages import Message
-from outcrop.sessions.journal import Also, Moved, OpenTurn, read_turn
+from outcrop.sessions.entries import Also, Moved, OpenTurn, read_turn
 from outcrop.sessions.spend import forgetting
 from outcrop.sessions.tables import STEPS, TURNS
 from outcrop.storage.database import METADATA, Database

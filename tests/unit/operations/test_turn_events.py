@@ -16,7 +16,7 @@ from outcrop.operations.extensions.turn_events import numbered
 from outcrop.orchestration.encoding import opening_of
 from outcrop.orchestration.retelling import retell
 from outcrop.orchestration.turn import Turn
-from outcrop.sessions.journal import OpenTurn
+from outcrop.sessions.entries import OpenTurn
 from outcrop.testing import call
 from outcrop.wire.serializing import to_json
 

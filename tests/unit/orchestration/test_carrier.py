@@ -17,7 +17,7 @@ from outcrop.orchestration.encoding import UNCERTAIN
 from outcrop.orchestration.limits import Allowance, Budget
 from outcrop.orchestration.policy import Policy
 from outcrop.orchestration.turns import TooManyTurns
-from outcrop.sessions.journal import Moved
+from outcrop.sessions.entries import Moved
 from outcrop.storage.database import Unavailable
 from outcrop.storage.sqlite import SqliteDatabase
 from outcrop.testing import ScriptedModel, call

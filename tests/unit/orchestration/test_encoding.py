@@ -24,7 +24,7 @@ from outcrop.orchestration.turn import (
     ToolsReturned,
     Turn,
 )
-from outcrop.sessions.journal import Entry
+from outcrop.sessions.entries import Entry
 
 USAGE = {"inputTokens": 3, "outputTokens": 2, "totalTokens": 5}
 CALLS = (

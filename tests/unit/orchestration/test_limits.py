@@ -42,7 +42,7 @@ from outcrop.orchestration.turn import (
     ToolsReturned,
     Turn,
 )
-from outcrop.sessions.journal import Entry
+from outcrop.sessions.entries import Entry
 from outcrop.sessions.spend import Spent
 
 NOTHING = Spent()

@@ -21,7 +21,7 @@ from outcrop.orchestration.limits import Allowance, Budget
 from outcrop.orchestration.policy import Policy
 from outcrop.orchestration.retelling import retell
 from outcrop.orchestration.turn import Opening, Turn
-from outcrop.sessions.journal import OpenTurn
+from outcrop.sessions.entries import OpenTurn
 from outcrop.testing import call
 
 CHECK = call("shop__check", {"sku": "A"})

@@ -12,7 +12,8 @@ from sqlalchemy import select
 from outcrop.clock import StillClock
 from outcrop.ids import SessionKey, TurnId, turn_id
 from outcrop.sessions.cleaning import Cleaning
-from outcrop.sessions.journal import Intent, Journal, Kept, NewTurn
+from outcrop.sessions.entries import Intent, Kept, NewTurn
+from outcrop.sessions.journal import Journal
 from outcrop.sessions.state import HISTORY, SESSIONS, Sessions, saving, starting, waiting
 from outcrop.sessions.tables import STEPS, TURNS
 from outcrop.storage.database import METADATA, Database

@@ -10,7 +10,8 @@ from workers import DEFINITION, KEY, MODEL, OPENING, Breaking, Worker, rows
 
 from outcrop.ids import TurnId
 from outcrop.sessions.durable import Durable
-from outcrop.sessions.journal import Conclusion, Intent, Journal, Moved, NewTurn
+from outcrop.sessions.entries import Conclusion, Intent, Moved, NewTurn
+from outcrop.sessions.journal import Journal
 from outcrop.sessions.spend import Spent, add, session_scope
 from outcrop.sessions.state import Sessions, saving, starting, waiting
 from outcrop.storage.database import METADATA, Database, Unavailable

@@ -15,7 +15,8 @@ from workers import DEFINITION, KEY, MODEL, OPENING, Holding, Worker, rows
 
 from outcrop.ids import SessionKey, TurnId
 from outcrop.sessions import kept as kept_module
-from outcrop.sessions.journal import FORMAT, Conclusion, Entry, Intent, Kept, Moved, NewTurn, Pages
+from outcrop.sessions.entries import FORMAT, Conclusion, Entry, Intent, Kept, Moved, NewTurn
+from outcrop.sessions.pages import Pages
 from outcrop.sessions.state import saving, starting, waiting
 from outcrop.storage.database import Database, alone
 from outcrop.storage.postgresql import PostgresqlDatabase

@@ -7,7 +7,8 @@ import itertools
 import pytest
 
 from outcrop.ids import SessionKey, TurnId, turn_id
-from outcrop.sessions.journal import Journal, Kept, NewTurn, OpenTurn
+from outcrop.sessions.entries import Kept, NewTurn, OpenTurn
+from outcrop.sessions.journal import Journal
 from outcrop.sessions.outlines import NEWEST, Outlines, Wanted
 from outcrop.storage.database import Database
 

@@ -12,7 +12,8 @@ from workers import DEFINITION, KEY, Worker, rows
 
 from outcrop.ids import SessionKey, TurnId
 from outcrop.messages import assistant, user
-from outcrop.sessions.journal import Journal, Moved, NewTurn
+from outcrop.sessions.entries import Moved, NewTurn
+from outcrop.sessions.journal import Journal
 from outcrop.sessions.spend import Spent, add, session_scope
 from outcrop.sessions.state import Session, Sessions, saving, starting, waiting
 from outcrop.storage.database import Database

@@ -20,7 +20,7 @@ from outcrop.operations.resource import invalid
 from outcrop.operations.serving import invocation
 from outcrop.orchestration.queueing import Asked, token_key
 from outcrop.orchestration.turns import JournalTooNew
-from outcrop.sessions.journal import Moved, OpenTurn
+from outcrop.sessions.entries import Moved, OpenTurn
 from outcrop.sessions.state import Session
 
 LOG = logging.getLogger("outcrop.turns")

@@ -20,7 +20,7 @@ from outcrop.operations.resource import invalid, next_token, position
 from outcrop.orchestration.definition import Identity
 from outcrop.orchestration.describing import STATUSES, failure
 from outcrop.orchestration.retelling import Retold
-from outcrop.sessions.journal import OpenTurn
+from outcrop.sessions.entries import OpenTurn
 from outcrop.telemetry.aws_trace import TraceReader
 
 _MOST_EVENTS = 100

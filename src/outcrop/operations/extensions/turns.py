@@ -18,7 +18,7 @@ from outcrop.operations.registry import Result, operation
 from outcrop.operations.resource import invalid, next_token, position
 from outcrop.orchestration.describing import STATUSES, describe
 from outcrop.orchestration.turns import JournalTooNew
-from outcrop.sessions.journal import TurnState
+from outcrop.sessions.entries import TurnState
 from outcrop.sessions.outlines import NEWEST, Wanted
 from outcrop.storage.documents import DocumentTransaction
 
