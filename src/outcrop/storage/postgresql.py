@@ -28,6 +28,14 @@ _PATIENCE_S = 30.0
 """How long the database may take to answer one statement before it counts as lost; as long as SQLite waits."""
 
 
+_STANDING_STILL = "3s"
+"""How long a transaction may wait for its process before PostgreSQL undoes it.
+
+It holds rows that others wait for: those who take over from a process that stands still, or that the network has lost,
+would wait for as long as it does. Less than the default lease, so that the rows are free when it is over.
+"""
+
+
 class _Asked:
     """A work, and who waits for it."""
 
@@ -215,6 +223,7 @@ class PostgresqlDatabase:
         if self._loop is not None:
             raise RuntimeError("the database belongs to another event loop")
         self._loop = loop
-        entrance = Entrance(self.url, self._session, self._patience_s)
+        session = {**self._session, "idle_in_transaction_session_timeout": _STANDING_STILL}
+        entrance = Entrance(self.url, session, self._patience_s)
         self._writers = _Lanes([Lane(entrance, "write") for _ in range(self._writers_at_most)])
         self._readers = _Lanes([Lane(entrance, "read") for _ in range(self._readers_at_most)])
