@@ -13,7 +13,7 @@ from outcrop.errors import NotImplementedException, ResourceNotFoundException, V
 from outcrop.ids import DRAFT, SessionKey
 from outcrop.operations import names
 from outcrop.operations.context import Context
-from outcrop.operations.conversations import Invocation
+from outcrop.operations.invocation import Invocation
 from outcrop.orchestration.definition import Definition, NotYetSupported, define, stored
 from outcrop.storage.documents import DocumentTransaction, Record
 from outcrop.tools.base import SchemaMistake

@@ -8,7 +8,8 @@ from typing import Any
 from outcrop.errors import NotImplementedException, ValidationException
 from outcrop.ids import INLINE_AGENT, TEST_ALIAS_ID, SessionKey
 from outcrop.operations.context import Context
-from outcrop.operations.conversations import Invocation, converse
+from outcrop.operations.conversations import converse
+from outcrop.operations.invocation import Invocation
 from outcrop.operations.registry import Stream, operation
 from outcrop.orchestration.definition import Definition, NotYetSupported, define, inline
 from outcrop.tools.base import SchemaMistake

@@ -12,9 +12,10 @@ from typing import Any
 from outcrop.errors import ConflictException, InternalServerException, ThrottlingException
 from outcrop.ids import TurnId
 from outcrop.jobs.base import JobsInUse, JobsUnavailable
+from outcrop.operations.answering import SessionBusy, answering
 from outcrop.operations.background import owned, summary
 from outcrop.operations.context import Context
-from outcrop.operations.conversations import Invocation, SessionBusy, answering, opening_of, seed_of
+from outcrop.operations.invocation import Invocation, opening_of, seed_of
 from outcrop.operations.registry import Result, operation
 from outcrop.operations.resource import invalid
 from outcrop.operations.serving import invocation
