@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
+
 HERE = Path(__file__).resolve().parent
 START_S = 60.0
 _WORD = "listening on "
@@ -47,6 +49,11 @@ class Program:
     def is_alive(self) -> bool:
         """Whether it runs."""
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether it was stopped by a signal and waits for another one."""
+        return psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
 
     def start(self) -> str:
         """Start it; where it listens.

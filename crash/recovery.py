@@ -11,6 +11,8 @@ import psycopg
 from look import Look
 
 LIMIT_S = 60.0
+MOST_RECOVERY_S = 10.0
+"""What is promised."""
 
 
 def carried(look: Look, pid: int) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """`outcrop serve` with one thing added: it kills itself with SIGKILL at a chosen write of its turns' journal.
 
-    CRASH_PLAN     a file that arms it: "4 before" or "4 after", counted from the first write that finds the file
+    CRASH_PLAN     a file that arms it: "4 before" or "4 after", counted from the first write that finds the file;
+                   "4 during" lets it stand still (SIGSTOP) with that write's transaction open
     CRASH_WRITES   a file that gets a line per write: its number, its name
 
 The product knows nothing of this: the program wraps the database's `write`. Before the commit means that the
@@ -60,8 +61,10 @@ class Plan:
             number, moment = self._file.read_text(encoding="ascii").split()
             self._armed, self._number = (int(number), moment), 0
         self._number += 1
-        dies = self._armed is not None and self._armed[0] == self._number
-        moment = self._armed[1] if self._armed is not None and dies else ""
+        moment = ""
+        if self._file is not None and self._armed is not None and self._armed[0] == self._number:
+            moment, self._armed = self._armed[1], None
+            self._file.unlink(missing_ok=True)
         if self._writes:
             line = f"{self._number} {name.replace(' ', '_')} {moment}\n".encode()
             log = os.open(self._writes, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -81,11 +84,12 @@ def counted(write: Callable[[Any], Awaitable[Any]], plan: Plan) -> Callable[[Any
     async def counting(work: Callable[[Connection], Any]) -> Any:
         name = COUNTED.get(_ASKED.get() or _owner(work), "")
         moment = plan.next(name) if name else ""
-        if moment == "before":
+        if moment in ("before", "during"):
 
             def dying(connection: Connection) -> Any:
-                work(connection)
-                die()
+                value = work(connection)
+                os.kill(os.getpid(), signal.SIGKILL if moment == "before" else signal.SIGSTOP)
+                return value
 
             return await write(dying)
         value = await write(work)

@@ -3,6 +3,7 @@
     cut      its connections are ended and none is made again
     stall    its connections are kept and nothing passes; what it wrote meanwhile comes late
     stop     the whole node stands still (SIGSTOP), as a paused machine does
+    write    it does so in the middle of writing the outcome: its transaction is open, and holds the turn's row
 
 The other node takes the turn up and ends it. Then the first comes back, with the outcome of an action that is
 somebody else's by now: it must not write, and must tell its caller to ask again.
@@ -28,7 +29,7 @@ from load import Load
 from look import Row, Turn, turns, whole
 from processes import SweepFailed, until
 from proxy import Proxy
-from recovery import carried, taken_over
+from recovery import MOST_RECOVERY_S, carried, taken_over
 from result import Result
 from world import VARIANTS, NotAnswered, Settings, World, collect
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 WAYS = ("cut", "stall", "stop")
+_IN_A_WRITE = "write"
 _SERVER = {"beat_s": 0.1, "lease_s": 0.8, "database_patience_s": 60.0}
 _LIMIT_S = 60.0
 _RETRY = "Retry"
@@ -83,7 +85,7 @@ def sweep(rounds: int, postgresql: PostgreSQL, variants: Sequence[str] = VARIANT
     with ExitStack() as stack:
         proxies, world = _deployed(stack, postgresql)
         for number in range(rounds):
-            for way in WAYS:
+            for way in (*WAYS, _IN_A_WRITE):
                 for variant in variants:
                     _lose(world, proxies, way, f"{variant}-{way}-{number}", result, asked)
                     result.runs += 1
@@ -144,12 +146,21 @@ def _lose(world: World, proxies: Sequence[Proxy], way: str, invoice: str, result
             raise SweepFailed(f"{invoice}: the function was not called")
         turn = next(one for one in turns(world.look) if one.session.endswith(invoice))
         began = time.monotonic()
-        _away(node.program, proxy, way)
+        if way == _IN_A_WRITE:
+            node.arm(1, "during")
+            hold.let_go()
+            until(lambda: node.program.stands_still, _LIMIT_S, f"{node.name} did not stop")
+            began = time.monotonic()
+        else:
+            _away(node.program, proxy, way)
         result.kills += 1
-        result.recovery += taken_over(world.look, {turn.id: turn.lease}, began)[0]
+        took, _ = taken_over(world.look, {turn.id: turn.lease}, began)
+        result.recovery += took
+        if not took or took[0] > MOST_RECOVERY_S:
+            wrong(f"it was taken over after {took} s")
         until(lambda: _find(world, turn.id).state == "done", _LIMIT_S, f"{invoice} was not ended by the other node")
         before = _kept(world, turn)
-        if way != "stop":
+        if way in ("cut", "stall"):
             hold.let_go()  # it tries to write while it is away
             time.sleep(0.3)
         _back(node.program, proxy, way)
@@ -176,10 +187,10 @@ def _away(program: Any, proxy: Proxy, way: str) -> None:
 
 
 def _back(program: Any, proxy: Proxy, way: str) -> None:
-    if way == "stop":
-        program.signal(signal.SIGCONT)
-    else:
+    if way in ("cut", "stall"):
         proxy.mend()
+    else:
+        program.signal(signal.SIGCONT)
 
 
 def _check_first(first: Future[tuple[str, str]], wrong: object) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from checks import judge
 from load import Load
 from processes import until
-from recovery import carried, taken_over
+from recovery import MOST_RECOVERY_S, carried, taken_over
 from result import Result
 from world import Settings, World
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 LEASES = {"beat_s": 0.2, "lease_s": 1.5}
 SLOW_S = 0.1
-MOST_RECOVERY_S = 10.0
 _ANSWERED_S = 60.0
 _PAUSES_S, _ALONE_PAUSES_S = (0.2, 1.2), (0.5, 3.0)
 """Between two kills: a node that is alone must live long enough for the longest turn, or no turn ever ends."""
