@@ -16,7 +16,6 @@ class ScaleAmounts:
     journal_turns: dict[int, int]
     paced_turns: dict[int, int]
     settle_s: float = 1.5
-    """After which PostgreSQL has added up what its processes counted."""
     kills: int = 50
     restarts: int = 50
     under_way: int = 32
@@ -44,7 +43,7 @@ class ScaleAmounts:
 FULL = ScaleAmounts(journal_turns={1: 150, 16: 800, 64: 1600}, paced_turns={1: 60, 16: 480, 64: 1800, 256: 4000})
 QUICK = ScaleAmounts(
     journal_turns={1: 60, 16: 300, 64: 600},
-    paced_turns={1: 24, 16: 160, 64: 640, 256: 1500},
+    paced_turns={1: 24, 16: 160, 64: 480, 256: 1000},
     kills=5,
     restarts=5,
     resting_sessions=1_000,
@@ -55,10 +54,10 @@ QUICK = ScaleAmounts(
     growth_turns=80,
     growth_long_turns=8,
     soak_s=20.0,
-    jobs=300,
-    jobs_paced=15,
+    jobs=200,
+    jobs_paced=10,
     crowd=800,
-    deaf=100,
+    deaf=50,
 )
 SMOKE = replace(
     QUICK,
