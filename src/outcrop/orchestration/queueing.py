@@ -8,13 +8,10 @@ A job that is run again finds the turn where it is: queued, carried by somebody,
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
-
-from sqlalchemy import Connection
 
 from outcrop.clock import Clock
 from outcrop.ids import SessionKey, TurnId, born, turn_id
@@ -27,7 +24,6 @@ from outcrop.orchestration.turns import Turns
 from outcrop.sessions.entries import Moved, NewTurn, OpenTurn
 from outcrop.sessions.journal import Journal
 from outcrop.sessions.state import Sessions
-from outcrop.storage.database import alone
 
 TURN = "turn"
 _STARTED = "token:"
@@ -134,11 +130,7 @@ class Queue:
             retry_key=token,
             announced=await self._turns.announced_from(key, definition.identity),
         )
-
-        def by_itself(connection: Connection) -> None:
-            alone(connection, zlib.crc32(f"{key}/{token}".encode()))
-
-        kept = await self._journal.queue(new, by_itself)
+        kept = await self._journal.queue(new)
         return kept, kept == new.id
 
     async def is_busy(self, key: SessionKey) -> bool:

@@ -13,6 +13,7 @@ Here turns are begun, queued, taken up and found; `pages` has what their carrier
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -38,7 +39,7 @@ from outcrop.sessions.entries import (
 from outcrop.sessions.kept import KnownDefinitions
 from outcrop.sessions.pages import OURS, THIS_STEP, Pages, conclude, intend
 from outcrop.sessions.tables import STEPS, TURNS
-from outcrop.storage.database import Database
+from outcrop.storage.database import Database, alone
 from outcrop.storage.statements import Prepared, Row
 
 T = TypeVar("T")
@@ -138,17 +139,15 @@ class Journal:
         self._known.remember(turn.definition.digest)
         return Pages(self._writer, turn.id, 1)
 
-    async def queue(self, turn: NewTurn, first: Also) -> TurnId:
-        """Keep a turn that some worker begins later; where the session has one with its retry key, that one's id.
-
-        Shapes: `first` is done before the look, for what must not happen twice at once.
-        """
+    async def queue(self, turn: NewTurn) -> TurnId:
+        """Keep a turn that some worker begins later; where the session has one with its retry key, that one's id."""
 
         def work(connection: Connection, again: bool) -> TurnId:
             if again and read_row(connection, turn.id) is not None:
                 return turn.id
-            first(connection)
             if turn.retry_key:
+                # Two at once with one key: the second looks when the first is there.
+                alone(connection, zlib.crc32(f"{turn.session_key}/{turn.retry_key}".encode()))
                 values = {"k": turn.session_key, "r": turn.retry_key}
                 if (row := _RETRIED.row(connection, values)) is not None:
                     return TurnId(row[0])

@@ -18,7 +18,7 @@ from outcrop.sessions import kept as kept_module
 from outcrop.sessions.entries import FORMAT, Conclusion, Entry, Intent, Kept, Moved, NewTurn
 from outcrop.sessions.pages import Pages
 from outcrop.sessions.state import saving, starting, waiting
-from outcrop.storage.database import Database, alone
+from outcrop.storage.database import Database
 from outcrop.storage.postgresql import PostgresqlDatabase
 
 NewWorker = Callable[[str], Worker]
@@ -370,7 +370,7 @@ def to_queue(turn: str, at: float = 1.0, token: str = "", key: SessionKey = KEY)
 
 async def test_a_queued_turn_begins_when_its_session_is_free(worker: NewWorker) -> None:
     one, two = worker("one"), worker("two")
-    await one.journal.queue(to_queue("t1"), nothing)
+    await one.journal.queue(to_queue("t1"))
     waits = await two.turn("t1")
     begun = NewTurn(TurnId("t1"), KEY, DEFINITION, OPENING, 5.0, base=2)
     pages = await two.journal.begin(begun, [MODEL], starting(await two.session(), begun.id, 5.0), queued=True)
@@ -386,7 +386,7 @@ async def test_a_queued_turn_begins_when_its_session_is_free(worker: NewWorker) 
 
 async def test_a_queued_turn_is_begun_once(worker: NewWorker) -> None:
     workers = [worker(f"worker-{number}") for number in range(3)]
-    await workers[0].journal.queue(to_queue("t1"), nothing)
+    await workers[0].journal.queue(to_queue("t1"))
     session = await workers[0].session()
     begun = NewTurn(TurnId("t1"), KEY, DEFINITION, OPENING, 5.0)
 
@@ -403,10 +403,10 @@ async def test_a_queued_turn_is_begun_once(worker: NewWorker) -> None:
 
 async def test_turns_queued_with_one_token_are_one_turn(worker: NewWorker) -> None:
     one = worker("one")
-    first = await one.journal.queue(to_queue("t1", token="order-7"), nothing)
-    same = await worker("two").journal.queue(to_queue("t2", token="order-7"), nothing)
-    other = await one.journal.queue(to_queue("t3", token="order-8"), nothing)
-    elsewhere = await one.journal.queue(to_queue("t4", token="order-7", key=SessionKey("1/A/T/s2")), nothing)
+    first = await one.journal.queue(to_queue("t1", token="order-7"))
+    same = await worker("two").journal.queue(to_queue("t2", token="order-7"))
+    other = await one.journal.queue(to_queue("t3", token="order-8"))
+    elsewhere = await one.journal.queue(to_queue("t4", token="order-7", key=SessionKey("1/A/T/s2")))
 
     assert (first, same, other, elsewhere) == ("t1", "t1", "t3", "t4")
     assert await one.journal.places([TurnId("t2")]) == [None]
@@ -415,9 +415,7 @@ async def test_turns_queued_with_one_token_are_one_turn(worker: NewWorker) -> No
 async def test_turns_queued_with_one_token_at_once_are_one_turn(worker: NewWorker) -> None:
     workers = [worker(f"worker-{number}") for number in range(4)]
 
-    came = await asyncio.gather(
-        *(workers[n % 4].journal.queue(to_queue(f"t{n}", token="order-7"), lambda c: alone(c, 77)) for n in range(12))
-    )
+    came = await asyncio.gather(*(workers[n % 4].journal.queue(to_queue(f"t{n}", token="order-7")) for n in range(12)))
 
     assert len(set(came)) == 1
     kept = await rows(workers[0].database)
@@ -426,14 +424,14 @@ async def test_turns_queued_with_one_token_at_once_are_one_turn(worker: NewWorke
 
 async def test_turns_queued_without_a_token_are_turns_of_their_own(worker: NewWorker) -> None:
     one = worker("one")
-    assert [await one.journal.queue(to_queue(turn), nothing) for turn in ("t1", "t2")] == ["t1", "t2"]
+    assert [await one.journal.queue(to_queue(turn)) for turn in ("t1", "t2")] == ["t1", "t2"]
 
 
 async def test_queued_turns_of_a_session_come_in_the_order_of_their_ids(worker: NewWorker) -> None:
     one = worker("one")
     for turn, at in (("t2", 2.0), ("t1", 1.0), ("t3", 3.0)):
-        await one.journal.queue(to_queue(turn, at), nothing)
-    await one.journal.queue(to_queue("t0", 0.0, key=SessionKey("1/A/T/s2")), nothing)
+        await one.journal.queue(to_queue(turn, at))
+    await one.journal.queue(to_queue("t0", 0.0, key=SessionKey("1/A/T/s2")))
 
     assert await one.journal.first_queued(KEY) == "t1"
     assert await one.journal.queued_before(3.0) == ["t0", "t1", "t2"]
@@ -467,7 +465,7 @@ async def test_a_turns_place_changes_with_every_write(worker: NewWorker) -> None
         assert place not in seen
         seen.append(place)
 
-    await one.journal.queue(to_queue("t1"), nothing)
+    await one.journal.queue(to_queue("t1"))
     await look()
     begun = replace(to_queue("t1"), opening=OPENING)
     pages = await one.journal.begin(begun, [MODEL], starting(await one.session(), begun.id, 1.0), queued=True)
