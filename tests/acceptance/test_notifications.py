@@ -222,6 +222,23 @@ def test_a_turn_in_the_background_is_told_to_those_who_want_its_agents_turns(rec
         assert [taken.message["data"]["sessionId"] for taken in receiver.wait(1)] == ["session-2"]
 
 
+def test_on_postgresql_turns_are_told_once_and_their_deliveries_listed(postgresql_url: str, receiver: Receiver) -> None:
+    server = ServerSettings(database=postgresql_url, allow_private_notifications=True)
+    with scene(ASK, "42 units.", server=server) as here:
+        receiver.answers += [500]
+        target = here.target(receiver)
+        ids = here.world.agent(functions_group(CHECK, name="desk", control=True))
+        asked = here.world.ask(ids, "Check A")
+        here.deliveries(target, "DELIVERED")
+        here.world.ask(ids, sessionState=brought(asked.control))
+        completed, waiting = here.deliveries(target, "DELIVERED", 2)
+
+        assert [completed["event"], waiting["event"]] == ["TURN_COMPLETED", "TURN_WAITING_FOR_INPUT"]
+        assert receiver.ids == [waiting["noticeId"]] * 2 + [completed["noticeId"]]
+        kept = here.world.server.run(here.world.server.engine.journal.find(completed["turnId"]))
+        assert kept.announced == -1
+
+
 def test_without_targets_nothing_is_written_and_no_jobs_are_launched() -> None:
     with scene("Hello.") as here:
         here.world.ask(here.world.agent(), "Hello")

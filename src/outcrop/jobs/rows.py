@@ -124,7 +124,8 @@ def make_tables(connection: Connection) -> None:
 def exists(connection: Connection) -> bool:
     """Whether there have ever been jobs in this database."""
     schema = SCHEMA if connection.dialect.name == "postgresql" else None
-    return sa.inspect(connection).has_table(JOBS.name, schema)
+    # The last table of those that are read here: DBOS may be making them at this moment.
+    return sa.inspect(connection).has_table(_OUTPUTS.name, schema)
 
 
 def unfinished(connection: Connection, kinds: Iterable[str]) -> bool:

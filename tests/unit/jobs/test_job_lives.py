@@ -273,6 +273,8 @@ async def test_the_jobs_of_a_tenant_are_listed_the_latest_first_and_in_pages(mak
         await state(jobs, "list", key, "queued" if key == "b" else "done")
     await jobs.submit("list", "d", {"fails": False}, tenant="evil")
     await jobs.submit("other", "e", {"fails": False}, tenant="acme")
+    await state(jobs, "list", "d", "done")
+    await state(jobs, "other", "e", "done")
 
     whole = await jobs.listed("list", "acme")
     first = await jobs.listed("list", "acme", limit=2)
