@@ -25,13 +25,13 @@ Serve = Callable[..., World]
 
 
 @pytest.fixture
-def serve(tmp_path: Path, outcrop_model: ScriptedModel) -> Iterator[Serve]:
+def serve(tmp_path: Path, outcrop_model: ScriptedModel, database_setting: str) -> Iterator[Serve]:
     """Starts a server with these bindings; without [models] it has the scripted model."""
     with ExitStack() as stack:
 
         def start(**sections: dict[str, dict[str, Any]]) -> World:
             model = None if "models" in sections else outcrop_model
-            server = stack.enter_context(bound_server(tmp_path, model, **sections))
+            server = stack.enter_context(bound_server(tmp_path, model, database_setting, **sections))
             return World(server, outcrop_model, RecordedFunctions())
 
         yield start

@@ -71,7 +71,7 @@ Serve = Callable[..., World]
 
 
 @pytest.fixture
-def serve(tmp_path: Path, outcrop_model: ScriptedModel) -> Iterator[Serve]:
+def serve(tmp_path: Path, outcrop_model: ScriptedModel, database_setting: str) -> Iterator[Serve]:
     """Starts a server whose function `inventory` is the given code, with a scripted model."""
     with ExitStack() as stack:
 
@@ -84,7 +84,7 @@ def serve(tmp_path: Path, outcrop_model: ScriptedModel) -> Iterator[Serve]:
         def start_with(settings: dict[str, Any]) -> World:
             (tmp_path / "schemas").mkdir()
             config = Config(
-                server=ServerSettings(database="sqlite:memory"),
+                server=ServerSettings(database=database_setting),
                 functions=(Binding("inventory", settings),),
                 buckets=(Binding("schemas", {"path": "schemas"}),),
                 root=tmp_path,

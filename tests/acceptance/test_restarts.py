@@ -23,8 +23,14 @@ STOPPING = "The server is stopping. Retry the request on the same session."
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Serve:
-    settings = ServerSettings(data_dir=str(tmp_path), stop_grace_s=0.05)
+def settings(tmp_path: Path, database_setting: str) -> ServerSettings:
+    """What outlives a server: a file, or a database elsewhere."""
+    kept = "sqlite" if database_setting == "sqlite:memory" else database_setting
+    return ServerSettings(data_dir=str(tmp_path), database=kept, stop_grace_s=0.05)
+
+
+@pytest.fixture
+def serve(settings: ServerSettings) -> Serve:
     # A turn that was interrupted is taken up at once: what comes in meanwhile waits for it.
     turns = TurnSettings(busy_session="enqueue")
     return lambda model, functions: LocalServer(model, functions, config=Config(server=settings, turns=turns))
@@ -95,12 +101,11 @@ def test_the_turn_ends_without_its_caller_and_other_words_come_after_it(serve: S
     assert text_of(messages[-2]) == "Both are there."
 
 
-def test_an_interrupted_turn_outlives_the_sessions_idle_time(serve: Serve, tmp_path: Path) -> None:
+def test_an_interrupted_turn_outlives_the_sessions_idle_time(serve: Serve, settings: ServerSettings) -> None:
     before = Interrupted(serve, functions_group(CHECK))
 
     model, functions = ScriptedModel(["Both are there."]), RecordedFunctions()
     later = StillClock(time.time() + 100_000)
-    settings = ServerSettings(data_dir=str(tmp_path))
     with LocalServer(model, functions, config=Config(server=settings), clock=later) as server:
         answer = World(server, model, functions).ask(before.ids, "Check A and B")
 

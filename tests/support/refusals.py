@@ -47,9 +47,14 @@ def broken(world: World, ids: tuple[str, str], text: str = "Check", *secrets: st
     return error["Code"], error["Message"]
 
 
-def bound_server(root: Path, model: ModelProvider | None = None, **sections: dict[str, dict[str, Any]]) -> LocalServer:
+def bound_server(
+    root: Path,
+    model: ModelProvider | None = None,
+    database: str = "sqlite:memory",
+    **sections: dict[str, dict[str, Any]],
+) -> LocalServer:
     """A server in this process with these sections of bindings; with a model, [models] does not count."""
-    config = Config(server=ServerSettings(database="sqlite:memory"), root=root)
+    config = Config(server=ServerSettings(database=database), root=root)
     for name, table in sections.items():
         config = replace(config, **{name: tuple(Binding(key, value) for key, value in table.items())})
     return LocalServer(model, config=config, clock=StillClock())
