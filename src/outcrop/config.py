@@ -344,7 +344,9 @@ def _typed(place: str, value: Any, wanted: type[Any]) -> Any:
             return wanted(value)
         except ValueError as error:
             raise ConfigMistake(f"{place}: '{value}' is no {wanted.__name__}") from error
-    if wanted is bool and value in ("true", "false"):
+    if wanted is bool and not isinstance(value, bool):
+        if value not in ("true", "false"):
+            raise ConfigMistake(f"{place}: {value!r} is neither true nor false")
         return value == "true"
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

@@ -26,6 +26,18 @@ def test_the_environment_is_stronger_than_the_file_and_the_file_than_the_default
     assert isinstance(config.turns.max_seconds, float)
 
 
+@pytest.mark.parametrize(("written_as", "meant"), [("true", True), ("false", False)])
+def test_a_switch_of_the_environment(written_as: str, meant: bool) -> None:
+    config = load(environ={"OUTCROP_SERVER_ALLOW_PRIVATE_NOTIFICATIONS": written_as})
+    assert config.server.allow_private_notifications is meant
+
+
+@pytest.mark.parametrize("written_as", ["1", "yes", "True", ""])
+def test_a_switch_that_is_neither_on_nor_off(written_as: str) -> None:
+    with pytest.raises(ConfigMistake, match=f"{written_as!r} is neither true nor false"):
+        load(environ={"OUTCROP_SERVER_ALLOW_PRIVATE_NOTIFICATIONS": written_as})
+
+
 def test_an_empty_environment_is_not_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OUTCROP_SERVER_PORT", "1")
     assert load(environ={}).server.port == 8700
