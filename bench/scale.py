@@ -21,6 +21,7 @@ from rich.console import Console
 
 import amounts
 import contestants
+import deployment
 from databases import Databases
 from processes import LOAD_CORE, BenchmarkFailed, on_core, require_linux
 from run import FROM, RESULTS, UPTO, machine
@@ -91,7 +92,10 @@ def _names(only: str | None) -> list[str]:
 
 
 def _sections(results: dict[str, Any]) -> dict[str, list[Section]]:
-    return {name: _row(name).sections(results[name]["figures"]) for name in ROWS if name in results}
+    told = {name: _row(name).sections(results[name]["figures"]) for name in ROWS if name in results}
+    if "turns" in told:
+        told["turns"].append(deployment.section(results["turns"]["figures"]))
+    return told
 
 
 def _row(name: str) -> Any:
