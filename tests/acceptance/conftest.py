@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 from agents import World
+from background import POLICIES, Scene
+from held_model import HeldModel
 from postgresql import PostgreSQL
 from workers import emptied
 
@@ -65,3 +67,22 @@ def outcrop_server(
 def world(outcrop_server: LocalServer, outcrop_model: ScriptedModel, outcrop_functions: RecordedFunctions) -> World:
     """A server in this process, with a scripted model and recorded functions."""
     return World(outcrop_server, outcrop_model, outcrop_functions)
+
+
+@pytest.fixture(scope="module")
+def serving() -> Iterator[Scene]:
+    """A server for turns in the background, for all tests of a file."""
+    model, functions, clock = HeldModel(), RecordedFunctions(), StillClock()
+    config = Config(server=ServerSettings(database="sqlite:memory"), agents=POLICIES)
+    with LocalServer(model, functions, config=config, clock=clock) as server:
+        yield Scene(server, model, functions, clock)
+
+
+@pytest.fixture
+def scene(serving: Scene) -> Iterator[Scene]:
+    """That server, with nothing in its script."""
+    serving.functions.handlers.clear()
+    serving.functions.events.clear()
+    serving.functions.add("inventory", "42")
+    yield serving
+    serving.model.assert_finished()
