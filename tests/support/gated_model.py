@@ -72,6 +72,8 @@ class GatedModel:
 
     def hold(self, call: int, *, after: int = 0) -> None:
         """Let that call wait."""
+        self._gate.clear()
+        self.reached.clear()
         self._held, self._after = call, after
 
     def release(self) -> None:
