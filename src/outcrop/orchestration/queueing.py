@@ -119,8 +119,9 @@ class Queue:
         Shapes: the turn's id, and whether it is new.
         Errors: Unavailable.
         """
-        # A millisecond apart, which is how finely ids sort: what this process accepts begins in the order it came in.
-        now = self._last_put = max(self._clock.now(), self._last_put + 0.001)
+        # Over a millisecond apart, which is how finely ids sort: what this process accepts begins in the order it came
+        # in. A whole one would not do: instants are rounded.
+        now = self._last_put = max(self._clock.now(), self._last_put + 0.0011)
         new = NewTurn(
             id=turn_id(now),
             session_key=key,
