@@ -122,7 +122,7 @@ async def _find_or_begin(call: Invocation) -> Listener:
         if await _is_heard_soon(call, open_turn):
             raise Moved(open_turn.id)
         return await _once_more(call, open_turn)
-    return await _queued(call) or await _begin(call, session, open_turn)
+    return await _queued(call, session) or await _begin(call, session, open_turn)
 
 
 async def _begin(call: Invocation, session: Session, open_turn: OpenTurn | None) -> Listener:
@@ -136,15 +136,14 @@ async def _begin(call: Invocation, session: Session, open_turn: OpenTurn | None)
     return await turns.begin(session, call.definition, opening, retry_key=call.context.retry_key)
 
 
-async def _queued(call: Invocation) -> Listener | None:
+async def _queued(call: Invocation, session: Session) -> Listener | None:
     """The turn that was started before this call and waits for a worker, where it answers this call too.
 
     Errors: SessionBusy where it does not, and has to come first.
     Source: docs/behaviour/background-turns.md 2 (inferred)
     """
-    engine = call.context.engine
-    first = await engine.journal.first_queued(call.key)
-    if first is None or call.policy.busy_session == "interrupt":
+    engine, first = call.context.engine, TurnId(session.queued)
+    if not first or call.policy.busy_session == "interrupt":
         return None
     kept = await engine.journal.find(first)
     if kept is None or stored_opening(kept).input_text != call.ask["inputText"]:

@@ -13,6 +13,9 @@ from collections.abc import AsyncIterator, Sequence
 from outcrop.events import Event
 from outcrop.ids import TurnId
 
+_MOST_AT_ONCE = 64
+"""Events in one batch, so that a listener who reads slowly is noticed before a whole answer was made into bytes."""
+
 
 class Channel:
     """One call's events, for any number of listeners. `is_over` once the turn has ended, not only stopped or waits."""
@@ -42,7 +45,7 @@ class Channel:
         heard = 0
         while True:
             if heard < len(self._told):
-                batch = self._told[heard:]
+                batch = self._told[heard : heard + _MOST_AT_ONCE]
                 heard += len(batch)
                 yield batch
             elif self._closed:

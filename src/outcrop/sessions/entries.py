@@ -18,7 +18,7 @@ from sqlalchemy import Connection, bindparam, select
 from outcrop.errors import RoomError
 from outcrop.ids import SessionKey, TurnId
 from outcrop.sessions.kept import read_definition
-from outcrop.sessions.tables import STEPS, TURNS
+from outcrop.sessions.tables import QUEUED, STEPS, TURNS
 from outcrop.storage.statements import Prepared, Row
 
 JSON = dict[str, Any]
@@ -34,6 +34,12 @@ FORMAT = 2
 """How this release writes a journal; it reads all up to it and refuses what is newer."""
 
 _TURN = Prepared(select(TURNS).where(TURNS.c.id == bindparam("t")))
+_FIRST_QUEUED = Prepared(
+    select(TURNS.c.id)
+    .where(TURNS.c.session_key == bindparam("k"), TURNS.c.state == QUEUED)
+    .order_by(TURNS.c.id)
+    .limit(1)
+)
 _ENTRIES = Prepared(select(STEPS).where(STEPS.c.turn_id == bindparam("t")).order_by(STEPS.c.ordinal, STEPS.c.branch))
 
 
@@ -145,6 +151,12 @@ def read_row(connection: Connection, turn_id: str) -> JSON | None:
     """The columns of a turn by name, or None."""
     row = _TURN.row(connection, {"t": turn_id})
     return None if row is None else dict(zip(TURNS.columns.keys(), row, strict=True))
+
+
+def first_queued(connection: Connection, session_key: SessionKey) -> TurnId | None:
+    """The queued turn of a session that came first, or None."""
+    row = _FIRST_QUEUED.row(connection, {"k": session_key})
+    return None if row is None else TurnId(row[0])
 
 
 def read_turn(connection: Connection, turn_id: str) -> OpenTurn | None:

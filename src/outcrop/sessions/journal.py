@@ -33,12 +33,13 @@ from outcrop.sessions.entries import (
     NewTurn,
     OpenTurn,
     TurnState,
+    first_queued,
     read_row,
     read_turn,
 )
 from outcrop.sessions.kept import KnownDefinitions
 from outcrop.sessions.pages import OURS, THIS_STEP, Pages, conclude, intend
-from outcrop.sessions.tables import STEPS, TURNS
+from outcrop.sessions.tables import QUEUED, STEPS, TURNS
 from outcrop.storage.database import Database, alone
 from outcrop.storage.statements import Prepared, Row
 
@@ -82,13 +83,7 @@ _RETRIED = Prepared(
     .limit(1)
 )
 _QUEUED = Prepared(
-    select(TURNS.c.id).where(TURNS.c.state == "queued", TURNS.c.started_at < bindparam("n")).order_by(TURNS.c.id)
-)
-_FIRST_QUEUED = Prepared(
-    select(TURNS.c.id)
-    .where(TURNS.c.session_key == bindparam("k"), TURNS.c.state == "queued")
-    .order_by(TURNS.c.id)
-    .limit(1)
+    select(TURNS.c.id).where(TURNS.c.state == QUEUED, TURNS.c.started_at < bindparam("n")).order_by(TURNS.c.id)
 )
 _OF_STEPS = STEPS.c.turn_id == TURNS.c.id
 _PLACE = Prepared(
@@ -167,12 +162,7 @@ class Journal:
 
     async def first_queued(self, session_key: SessionKey) -> TurnId | None:
         """The queued turn of a session that came first, or None."""
-
-        def work(connection: Connection) -> TurnId | None:
-            row = _FIRST_QUEUED.row(connection, {"k": session_key})
-            return None if row is None else TurnId(row[0])
-
-        return await self._database.read(work)
+        return await self._database.read(lambda connection: first_queued(connection, session_key))
 
     async def take_over(self, turn: OpenTurn) -> Pages:
         """Carry a turn that was interrupted or paused, from now on.

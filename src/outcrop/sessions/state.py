@@ -18,7 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from outcrop.ids import SessionKey, TurnId
 from outcrop.messages import Message
-from outcrop.sessions.entries import Also, Moved, OpenTurn, read_turn
+from outcrop.sessions.entries import Also, Moved, OpenTurn, first_queued, read_turn
 from outcrop.sessions.spend import forgetting
 from outcrop.sessions.tables import STEPS, TURNS
 from outcrop.storage.database import METADATA, Database
@@ -98,7 +98,8 @@ class Session:
 
     Shapes: history is one list of messages per finished turn, oldest first; seed is the caller's
             conversationHistory, which comes before them. `is_new` until first saved; `replaces` tells that
-            an expired one still lies under the key; open_turn is the turn that its row names, "" for none.
+            an expired one still lies under the key; open_turn is the turn that its row names, "" for none;
+            queued the one that begins next without its caller.
     """
 
     key: SessionKey
@@ -110,6 +111,7 @@ class Session:
     is_new: bool
     replaces: bool = False
     open_turn: str = ""
+    queued: str = ""
 
 
 class Sessions:
@@ -126,17 +128,17 @@ class Sessions:
         """
 
         def work(connection: Connection) -> tuple[Session, OpenTurn | None]:
-            found = _GET.row(connection, {"k": key})
+            found, queued = _GET.row(connection, {"k": key}), first_queued(connection, key) or ""
             if found is None:
-                return Session(key, {}, (), (), idle_ttl_s, now, is_new=True), None
+                return Session(key, {}, (), (), idle_ttl_s, now, is_new=True, queued=queued), None
             row: dict[str, Any] = dict(zip(SESSIONS.columns.keys(), found, strict=True))
             open_turn = read_turn(connection, row["open_turn"]) if row["open_turn"] else None
             # A turn that was interrupted or paused may have acted: what it did is not forgotten by waiting.
             is_held = open_turn is not None and open_turn.state in ("running", "paused")
             if now - row["last_used_at"] > row["idle_ttl_s"] and not is_held:
                 fresh = Session(key, {}, (), (), idle_ttl_s, now, is_new=True, replaces=True)
-                return replace(fresh, open_turn=row["open_turn"]), None
-            return _session(row, _TURNS.rows(connection, {"k": key})), open_turn
+                return replace(fresh, open_turn=row["open_turn"], queued=queued), None
+            return replace(_session(row, _TURNS.rows(connection, {"k": key})), queued=queued), open_turn
 
         return await self._database.read(work)
 

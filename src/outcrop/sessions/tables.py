@@ -6,9 +6,13 @@ release adds has a default, so that a release that does not know a column can go
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Float, Index, Integer, LargeBinary, String, Table
+from sqlalchemy import Column, ColumnElement, Float, Index, Integer, LargeBinary, String, Table, literal_column
 
 from outcrop.storage.database import METADATA
+
+RUNNING: ColumnElement[str] = literal_column("'running'", String)
+QUEUED: ColumnElement[str] = literal_column("'queued'", String)
+"""Written into a statement as they are: with a value bound later, no database uses the index of those rows alone."""
 
 TURNS = Table(
     "turns",

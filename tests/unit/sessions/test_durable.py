@@ -63,8 +63,8 @@ async def life(database: Any, reads: Database) -> dict[str, list[tuple[Any, ...]
     before = await session()
     await pages.end("done", [Conclusion(2, 0, {"m": 1})], {"text": "Bye."}, 9.0, ending("t1", [{"role": "user"}]))
     # one that was queued, begun and failed
-    assert await journal.queue(new("t2", retry_key="token"), lambda _: None) == "t2"
-    assert await journal.queue(new("t3"), lambda _: None) == "t3"
+    assert await journal.queue(new("t2", retry_key="token")) == "t2"
+    assert await journal.queue(new("t3")) == "t3"
     begun = starting(await session(), TurnId("t2"), 2.0)
     pages = await journal.begin(new("t2", base=1), [MODEL], begun, queued=True)
     before = await session()

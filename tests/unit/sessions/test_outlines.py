@@ -36,7 +36,7 @@ class Shelf:
     async def put(self, key: str) -> TurnId:
         """A queued turn."""
         new = NewTurn(turn_id(now := next(self.times)), SessionKey(key), KEPT, {"input_text": "Hi"}, now)
-        return await self.journal.queue(new, lambda _connection: None)
+        return await self.journal.queue(new)
 
     async def end(self, turn_id: TurnId, ending: dict[str, str], state: str = "done") -> None:
         kept: OpenTurn | None = await self.journal.find(turn_id)

@@ -163,7 +163,7 @@ async def test_a_turn_whose_caller_stayed_away_goes_with_its_session(one: Worker
 async def test_queued_turns_outlive_the_session_that_they_were_asked_of(one: Worker) -> None:
     await one.end(await one.begun("t1"))
     queued = NewTurn(TurnId("t2"), KEY, DEFINITION, {}, 1.0)
-    await one.journal.queue(queued, nothing)
+    await one.journal.queue(queued)
     await one.begin(await one.session(now=LATER), "t3", LATER)
 
     assert (await one.turn("t2")).state == "queued"
@@ -333,7 +333,7 @@ async def test_a_turn_of_a_session_that_started_anew_has_nothing_before_it(one: 
 async def test_a_turn_of_a_session_that_was_never_begun_stands_alone(one: Worker) -> None:
     """Given a turn that is queued for a session that there is not, then it is found with a new one."""
     queued = NewTurn(TURN, KEY, DEFINITION, {}, 3.0)
-    await one.journal.queue(queued, nothing)
+    await one.journal.queue(queued)
 
     found = await one.sessions.of_turn(TURN)
 
