@@ -199,7 +199,7 @@ class Carrier:
                 also = waiting(one.session, turn.id, turn.session_attributes, now)
                 await one.pages.pause(result.unwritten, {"reason": step.reason, "detail": step.detail}, now, also)
                 return self._told(one, _paused(turn.id, step))
-            case Ended():
+            case _:
                 return await self._end(one, result, "done" if isinstance(result.step, Finish) else "failed")
 
     async def _cut_short(self, one: Carried) -> Event:

@@ -64,7 +64,7 @@ def retell(turn: Turn, kept: OpenTurn) -> Retold:
     for page in pages(turn, kept.entries):
         if isinstance(page.step, CallModel):
             _retell_model(told, turn, page)
-        elif isinstance(page.step, CallTools):
+        else:
             _retell_tools(told, turn, page, kept)
         if page.outcome is None:
             told.unfinished = Unfinished(page.step, page.known)
