@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from turning import Held, HeldFunctions, HeldModel, Stage, agent, answer_of, hear, memory, plain
+from turning import Held, HeldFunctions, HeldModel, Stage, answer_of, hear, memory, plain
 from workers import Breaking
 
 from outcrop.events import Answered, ControlReturned, Event, Failed
 from outcrop.ids import TurnId
-from outcrop.orchestration.carrier import Carried
+from outcrop.orchestration import carrier
 from outcrop.orchestration.encoding import UNCERTAIN
 from outcrop.orchestration.limits import Allowance, Budget
 from outcrop.orchestration.policy import Policy
@@ -101,8 +101,6 @@ async def test_what_cannot_be_written_down_fails_the_turn_and_not_its_session(da
 async def test_a_failure_that_cannot_be_written_down_is_told(
     database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    from outcrop.orchestration import carrier
-
     monkeypatch.setattr(carrier, "_MOST_LEASES", 1)
     stage = Stage([], database=database, model=(held := HeldModel(ScriptedModel([RuntimeError("a bug")]))))
     stage.database = database
@@ -421,5 +419,3 @@ async def test_observers_see_every_event_in_order(database: SqliteDatabase) -> N
     heard = await hear(await stage.begin(stream_answer=True))
 
     assert seen == heard
-    assert agent().foundation_model == "m"
-    assert isinstance(stage.turns.carrier.find(stage.turn_id), Carried | None)
