@@ -19,6 +19,7 @@ def test_a_turn_is_started_and_answered_without_its_caller(scene: Scene) -> None
     agent, alias = ids = scene.some(functions_group(CHECK))
     scene.model.then(CHECK_A, "42 in stock.")
 
+    scene.clock.advance(0.01)
     began = scene.outcrop.start_turn(
         agentId=agent,
         agentAliasId=alias,
