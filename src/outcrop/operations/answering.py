@@ -78,6 +78,7 @@ class Queued:
                     self.turn_id = busy.turn_id
         self.turn_id, self.has_begun = listener.turn_id, True
         async for events in listener.batches():
+            self.is_over = listener.is_over  # before they are told: a fault among them ends the telling
             yield events
         self.is_over = listener.is_over
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Literal
@@ -66,7 +67,15 @@ class Carried:
     stopped: str = ""
     began: float = 0.0
     limit: asyncio.Timeout = field(default_factory=lambda: asyncio.timeout(None))
+    task: asyncio.Task[None] | None = None
+    is_lost: bool = False
     _entered: bool = False
+
+    def lose(self) -> None:
+        """Give the turn up to the worker that has taken it over, also where nothing is written for a while."""
+        self.is_lost = True
+        if self.task is not None:
+            self.task.cancel()
 
     def stop(self, how: str) -> None:
         """End the turn as soon as what is under way lets go, within moments."""
@@ -108,12 +117,33 @@ class Carrier:
         self._as_left = as_left
         self._on_rest = on_rest
         self._carried: dict[TurnId, Carried] = {}
+        self._coming: set[TurnId] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._dropped: list[Pages] = []
 
     def __len__(self) -> int:
-        """How many turns are under way here."""
-        return len(self._carried)
+        """How many turns are under way here, or about to be."""
+        return len(self._carried) + len(self._coming)
+
+    @contextmanager
+    def taking(self, turn_id: TurnId) -> Generator[None]:
+        """From before a turn is taken up in the journal until it is carried: nobody else here takes it meanwhile.
+
+        What a write that is tried again finds under its lease is its own only because of that.
+
+        Errors: Moved when it is carried here, or about to be.
+        """
+        if self.is_here(turn_id):
+            raise Moved(turn_id)
+        self._coming.add(turn_id)
+        try:
+            yield
+        finally:
+            self._coming.discard(turn_id)
+
+    def is_here(self, turn_id: TurnId) -> bool:
+        """Whether a turn is carried here, or about to be."""
+        return turn_id in self._carried or turn_id in self._coming
 
     def find(self, turn_id: TurnId) -> Carried | None:
         """A turn that is under way here, or None."""
@@ -122,23 +152,26 @@ class Carrier:
     def carry(self, one: Carried, pending: Pending | None) -> Channel:
         """Start the task of a turn; `pending` is the step that its journal ends with."""
         self._carried[one.turn.id] = one
-        self.spawn(self._run(one, pending))
+        one.task = self.spawn(self._run(one, pending))
         return one.channel
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something beside its caller, and let `close` wait for it."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def release_dropped(self) -> None:
         """Let go of turns whose journal could not be written, so that somebody goes on with them.
 
         Errors: Unavailable; they stay dropped then.
         """
-        while self._dropped:
-            await self._dropped[-1].release()
-            self._dropped.pop()
+        # Several may be at it at once, and more may come meanwhile.
+        for pages in list(self._dropped):
+            await pages.release()
+            if pages in self._dropped:
+                self._dropped.remove(pages)
 
     async def close(self, grace_s: float) -> None:
         """Let the turns under way end, for at most that long; what is left then goes on elsewhere, or later."""
@@ -160,8 +193,12 @@ class Carrier:
         try:
             final = await self._to_the_end(one, emit, pending)
         except asyncio.CancelledError:
-            LOG.warning("turn=<%s> | stopped at step %d; its journal is kept", turn.id, turn.ordinal)
-            final = await self._let_go(one, STOPPING)
+            if one.is_lost:
+                LOG.warning("turn=<%s> | another worker carries it now", turn.id)
+                final = self._told(one, _broken(MOVED))
+            else:
+                LOG.warning("turn=<%s> | stopped at step %d; its journal is kept", turn.id, turn.ordinal)
+                final = await self._let_go(one, STOPPING)
         except Moved:
             LOG.warning("turn=<%s> | another worker carries it now", turn.id)
             final = self._told(one, _broken(MOVED))
@@ -172,7 +209,8 @@ class Carrier:
             LOG.exception("turn=<%s> | the engine failed", turn.id)
             final = await self._give_up(one)
         # Free before the last event is out, so that whoever reads it may call again at once.
-        del self._carried[turn.id]
+        if self._carried.get(turn.id) is one:
+            del self._carried[turn.id]
         emit(final)
         one.channel.close()
         self._on_rest(turn.id)
@@ -208,6 +246,8 @@ class Carrier:
         if open_turn is None:
             raise Moved(one.turn.id)
         one.turn = await self._as_left(one.session, open_turn)
+        if one.meter is not None:
+            one.meter.turn = one.turn
         if one.stopped:
             reason = why_left(open_turn) or STOPPED.get(one.stopped, "The turn was stopped.")
             step = Fail(499, reason, ConflictException(f"{reason} (turn {one.turn.id})"))
@@ -242,7 +282,7 @@ class Carrier:
     async def _give_up(self, one: Carried) -> Event:
         """A turn that makes the engine fail is tried again a few times, then it fails."""
         step = Fail(500, "An internal error occurred.", InternalServerException())
-        if one.pages.lease < _MOST_LEASES:
+        if one.pages.lease - one.call < _MOST_LEASES:
             await self._let_go(one, step.reason)
             return self._told(one, step)
         try:

@@ -113,11 +113,13 @@ class Followed:
                 return
             kept, told = found
             events = told.calls[self._call] if self._call < len(told.calls) else []
+            ends = bool(events) and isinstance(events[-1], Answered | Failed | ControlReturned)
+            # Before it is told: a fault ends the telling.
+            self.is_over = ends and not isinstance(events[-1], ControlReturned)
             if events[heard:]:
                 yield events[heard:]
                 heard = len(events)
-            if heard and isinstance(events[heard - 1], Answered | Failed | ControlReturned):
-                self.is_over = not isinstance(events[heard - 1], ControlReturned)
+            if ends:
                 return
             if kept.state == "paused":
                 yield [paused_word(kept, self._clock.now())]

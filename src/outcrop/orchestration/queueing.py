@@ -156,7 +156,7 @@ class Queue:
                 await self._turns.settled(turn_id)
                 return True
             before = await self._before(kept)
-            if before is not None and _is_late(kept, self._clock.now()):
+            if _is_late(kept, self._clock.now()):
                 with suppress(Moved):
                     await self._turns.miss(kept)
                 continue

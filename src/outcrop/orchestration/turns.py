@@ -42,11 +42,16 @@ from outcrop.plugins import load
 from outcrop.sessions.entries import FORMAT, OPEN_STATES, Moved, NewTurn, OpenTurn
 from outcrop.sessions.journal import Journal
 from outcrop.sessions.pages import Pages
+from outcrop.sessions.spend import together
 from outcrop.sessions.state import Session, Sessions, saving, starting
 
 LOG = logging.getLogger("outcrop.turns")
 
 _CANCELLED = "This action was cancelled: the user went on without it. It did not take place."
+_UNREADABLE = "The turn was begun by another release and cannot be carried on."
+_TOO_OFTEN = "The turn was interrupted too often and is not carried on."
+_MOST_TAKEN_UP = 25
+"""How often a turn is taken up again: one that ends its process each time shall not end all of them."""
 _MOST_HEARD = 4096
 """Turns remembered as heard: far more than can end while one call reads its session, which is all it takes."""
 
@@ -123,7 +128,13 @@ class Turns:
         if len(self.carrier) >= self._most_at_once:
             raise TooManyTurns
         now = self._clock.now()
-        turn = self._turn(queued or turn_id(now), session, definition, opening, now, policy)
+        id = queued or turn_id(now)
+        with self.carrier.taking(id):
+            turn = self._turn(id, session, definition, opening, now, policy)
+            return await self._begin(session, turn, policy, retry_key, is_queued=queued is not None)
+
+    async def _begin(self, session: Session, turn: Turn, policy: Policy, retry_key: str, *, is_queued: bool) -> Channel:
+        now, definition = turn.started_at, turn.definition
         meter = await self._meters.meter(turn, session.key, policy.budget)
         strategy = _strategy(turn, policy, meter)
         step = await strategy.next(turn)
@@ -132,14 +143,15 @@ class Turns:
             id=turn.id,
             session_key=session.key,
             definition=definition.kept,
-            opening=opening,
+            opening=turn.opening,
             started_at=now,
+            session_began=session.started_at,
             base=len(session.history),
             retry_key=retry_key,
             announced=await self.announced_from(session.key, definition.identity),
         )
         first = intents(step, 0) if acts else []
-        pages = await self._journal.begin(new, first, starting(session, turn.id, now), queued=queued is not None)
+        pages = await self._journal.begin(new, first, starting(session, turn.id, now), queued=is_queued)
         one = Carried(turn, replace(session, is_new=False), pages, policy, strategy, Channel(turn.id), meter)
         return self.carrier.carry(one, Pending(step, {}) if acts else None)
 
@@ -172,8 +184,22 @@ class Turns:
 
         Errors: ResultsMistaken; Moved; JournalTooNew; Unavailable. The turn goes on waiting then.
         """
+        with self.carrier.taking(open_turn.id):
+            attributes, stream = session_attributes, stream_answer
+            return await self._resume(session, open_turn, members, attributes, stream=stream, retry_key=retry_key)
+
+    async def _resume(
+        self,
+        session: Session,
+        open_turn: OpenTurn,
+        members: Sequence[Mapping[str, Any]],
+        session_attributes: Mapping[str, str] | None,
+        *,
+        stream: bool,
+        retry_key: str,
+    ) -> Channel:
         now = self._clock.now()
-        turn, told = await self._retold(session, open_turn, stream_answer=stream_answer)
+        turn, told = await self._retold(session, open_turn, stream_answer=stream)
         unfinished = told.unfinished
         if unfinished is None or not isinstance(unfinished.step, CallTools):
             raise ResultsMistaken("sessionState.returnControlInvocationResults: nothing is awaited")
@@ -198,11 +224,15 @@ class Turns:
         A model call that was under way is made again. An action that was under way is repeated where its function
         honours idempotency keys; elsewhere the agent's policy says what becomes of it.
 
-        Errors: Unavailable.
+        Errors: JournalTooNew; Unavailable.
         """
         found = await self._sessions.of_turn(turn_id)
-        if found is None or found[1].state != "running" or found[1].format > FORMAT:
+        if found is None or found[1].state != "running":
             return None
+        _check_format(found[1])
+        carried = self.carrier.find(turn_id)
+        if carried is not None and carried.pages.lease < found[1].lease:
+            carried.lose()  # another worker has had it since; it is taken up once its old task is gone
         return await self._go_on(*found)
 
     async def let_go_on(self, turn_id: TurnId) -> Channel | None:
@@ -218,19 +248,26 @@ class Turns:
 
     async def _go_on(self, session: Session, kept: OpenTurn) -> Channel | None:
         try:
-            pages = await self._journal.take_over(kept)
+            with self.carrier.taking(kept.id):
+                return await self._take_up(session, kept)
         except Moved:
             return None
+
+    async def _take_up(self, session: Session, kept: OpenTurn) -> Channel | None:
+        pages = await self._journal.take_over(kept)
         # Whoever carried it may have written up to the moment of the take-over, and cannot any more.
         current = await pages.written()
-        if current is None:
+        if current is None or current.lease != pages.lease:
             return None
         streams = bool(current.opening.get("stream_answer"))
         try:
             turn, told = await self._retold(session, current, stream_answer=streams)
         except Exception:
             LOG.exception("turn=<%s> | its journal cannot be read; the turn fails", kept.id)
-            return await self._refuse(session, current, pages)
+            return await self._refuse(session, current, pages, _UNREADABLE)
+        if current.lease - len(told.calls) > _MOST_TAKEN_UP:
+            LOG.error("turn=<%s> | interrupted %d times; the turn fails", kept.id, _MOST_TAKEN_UP)
+            return await self._refuse(session, current, pages, _TOO_OFTEN)
         events = told.calls[-1]
         pending: Pending | None = None
         if told.unfinished is not None:
@@ -253,9 +290,8 @@ class Turns:
         lost = [branch for branch in interrupted(step, known) if not may_repeat(step.calls[branch], turn)]
         return uncertain(lost, self._clock.now(), fails=policy.uncertain == "fail")
 
-    async def _refuse(self, session: Session, kept: OpenTurn, pages: Pages) -> None:
-        """End a turn whose journal this release cannot read, so that its session is free; nothing is guessed."""
-        reason = "The turn was begun by another release and cannot be carried on."
+    async def _refuse(self, session: Session, kept: OpenTurn, pages: Pages, reason: str) -> None:
+        """End a turn that cannot be carried on, so that its session is free; nothing is guessed."""
         ending = {"code": 500, "reason": reason, "canned": "", "fault": "InternalServerException"}
         ending |= {"message": reason, "members": {}, "modelCalls": 0}
         now = self._clock.now()
@@ -397,9 +433,13 @@ class Turns:
         messages = left(turn)
         ending = {"reason": open_turn.stop or "left for a new input", **said, **usage(turn)}
         also = saving(session, turn.session_attributes, messages, now)
+        budget, ran_ms = self._policy_of(turn.definition.identity).budget, running_ms(open_turn.entries)
+        if (meter := await self._meters.meter(turn, open_turn.session_key, budget, ran_ms)) is not None:
+            also = together(also, meter.spending())
         await pages.end("abandoned", (), ending, now, also)
         self.watch.tell(open_turn.id)
-        return replace(session, history=[*session.history, messages], attributes=turn.session_attributes, open_turn="")
+        history = [*session.history, messages]
+        return replace(session, history=history, attributes=turn.session_attributes, open_turn="", used_at=now)
 
     async def miss(self, queued: OpenTurn) -> None:
         """Fail a turn whose time is over before its session was free.

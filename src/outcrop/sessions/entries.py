@@ -118,6 +118,7 @@ class OpenTurn:
     format: int
     holder: str
     lease: int
+    session_began: float
     base: int
     retry_key: str
     stop: str
@@ -142,6 +143,7 @@ class NewTurn:
     definition: Kept
     opening: Any
     started_at: float
+    session_began: float = 0.0
     base: int = -1
     retry_key: str = ""
     announced: int = -1
@@ -179,6 +181,7 @@ def read_turn(connection: Connection, turn_id: str) -> OpenTurn | None:
         format=turn["format"],
         holder=turn["holder"],
         lease=turn["lease"],
+        session_began=turn["session_began"],
         base=turn["base"],
         retry_key=turn["retry_key"],
         stop=turn["stop"],

@@ -52,6 +52,7 @@ _IN_QUEUE = Prepared(
         state="running",
         holder=bindparam("h"),
         lease=bindparam("l"),
+        session_began=bindparam("g"),
         base=bindparam("b"),
         opening=bindparam("o"),
         started_at=bindparam("n"),
@@ -123,7 +124,15 @@ class Journal:
             session(connection)
             if queued:
                 opening = orjson.dumps(turn.opening)
-                values = {"t": turn.id, "h": self.holder, "l": 1, "b": turn.base, "o": opening, "n": turn.started_at}
+                values = {
+                    "t": turn.id,
+                    "h": self.holder,
+                    "l": 1,
+                    "g": turn.session_began,
+                    "b": turn.base,
+                    "o": opening,
+                    "n": turn.started_at,
+                }
                 if not _IN_QUEUE.run(connection, values):
                     raise Moved(turn.id)
             else:
@@ -267,6 +276,7 @@ def _row(turn: NewTurn, state: TurnState, holder: str, lease: int) -> JSON:
         "format": FORMAT,
         "holder": holder,
         "lease": lease,
+        "session_began": turn.session_began,
         "base": turn.base,
         "retry_key": turn.retry_key,
         "stop": "",

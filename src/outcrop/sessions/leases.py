@@ -57,6 +57,7 @@ class Leases:
         self._lease_s = lease_s
         self._monotonic = monotonic
         self._seen: dict[str, tuple[int, float]] = {}
+        self._looked_at = float("-inf")
         self._has_joined = False
 
     async def beat(self) -> Sight:
@@ -98,6 +99,10 @@ class Leases:
     def _standing_still(self, others: Mapping[str, int]) -> dict[str, int]:
         """Those whose count has not changed for the lease, with the count they stood still at."""
         now = self._monotonic()
+        if now - self._looked_at > self._lease_s / 2:
+            # The database stood still, or this worker did: nobody's silence can be told from that.
+            self._seen.clear()
+        self._looked_at = now
         self._seen = {
             worker: seen if (seen := self._seen.get(worker)) is not None and seen[0] == beats else (beats, now)
             for worker, beats in others.items()

@@ -66,7 +66,12 @@ _SAVE = Prepared(
         last_used_at=bindparam("u"),
     )
 )
-_UNCHANGED = (SESSIONS.c.key == bindparam("k")) & (SESSIONS.c.open_turn == bindparam("was"))
+_UNCHANGED = (
+    (SESSIONS.c.key == bindparam("k"))
+    & (SESSIONS.c.open_turn == bindparam("was"))
+    & (SESSIONS.c.last_used_at == bindparam("used"))
+)
+"""A session as it was read. Its turn alone does not say so: one may have begun, ended and been heard since."""
 _OPEN = Prepared(sql_update(SESSIONS).where(_UNCHANGED).values(open_turn=bindparam("o"), last_used_at=bindparam("u")))
 _HEARD = Prepared(
     sql_update(SESSIONS)
@@ -112,6 +117,7 @@ class Session:
     replaces: bool = False
     open_turn: str = ""
     queued: str = ""
+    used_at: float = 0.0
 
 
 class Sessions:
@@ -137,7 +143,7 @@ class Sessions:
             is_held = open_turn is not None and open_turn.state in ("running", "paused")
             if now - row["last_used_at"] > row["idle_ttl_s"] and not is_held:
                 fresh = Session(key, {}, (), (), idle_ttl_s, now, is_new=True, replaces=True)
-                return replace(fresh, open_turn=row["open_turn"], queued=queued), None
+                return replace(fresh, open_turn=row["open_turn"], used_at=row["last_used_at"], queued=queued), None
             return replace(_session(row, _TURNS.rows(connection, {"k": key})), queued=queued), open_turn
 
         return await self._database.read(work)
@@ -154,7 +160,9 @@ class Sessions:
                 return None
             found = _GET.row(connection, {"k": turn.session_key})
             row: dict[str, Any] = dict(zip(SESSIONS.columns.keys(), found, strict=True)) if found else {}
-            if not row or row["started_at"] > turn.started_at:
+            # Turns of the first release do not name their session's beginning; clocks are not compared for others.
+            began = turn.session_began or min(row.get("started_at", 0.0), turn.started_at)
+            if not row or row["started_at"] != began:
                 return Session(turn.session_key, {}, (), (), 0, turn.started_at, is_new=not row), turn
             # Journals of the first release do not say how long the history was: a turn that is not over comes last.
             base = _ALL if turn.base < 0 and not turn.is_over else turn.base
@@ -205,7 +213,7 @@ def starting(session: Session, turn_id: TurnId, now: float) -> Also:
         if session.is_new:
             done = _NEW[connection.dialect.name].run(connection, _row(session, turn_id, now))
         else:
-            done = _OPEN.run(connection, {"k": session.key, "was": session.open_turn, "o": turn_id, "u": now})
+            done = _OPEN.run(connection, {**_as_read(session), "o": turn_id, "u": now})
         if not done:
             raise Moved(session.key)
 
@@ -273,7 +281,12 @@ def _session(row: Mapping[str, Any], turns: Sequence[Row]) -> Session:
         started_at=row["started_at"],
         is_new=False,
         open_turn=row["open_turn"],
+        used_at=row["last_used_at"],
     )
+
+
+def _as_read(session: Session) -> dict[str, Any]:
+    return {"k": session.key, "was": session.open_turn, "used": session.used_at}
 
 
 def _forget(connection: Connection, session: Session) -> None:
@@ -281,7 +294,7 @@ def _forget(connection: Connection, session: Session) -> None:
 
     Errors: Moved.
     """
-    gone = _DROP.run(connection, {"k": session.key, "was": session.open_turn})
+    gone = _DROP.run(connection, _as_read(session))
     if not gone and _GET.row(connection, {"k": session.key}) is not None:
         raise Moved(session.key)
     _DROP_HISTORY.run(connection, {"k": session.key})

@@ -29,6 +29,7 @@ TURNS = Table(
     Column("format", Integer, nullable=False, server_default="1"),
     Column("holder", String(64), nullable=False, server_default=""),
     Column("lease", Integer, nullable=False, server_default="0"),
+    Column("session_began", Float, nullable=False, server_default="0"),
     Column("base", Integer, nullable=False, server_default="-1"),
     Column("retry_key", String(128), nullable=False, server_default=""),
     Column("stop", String(16), nullable=False, server_default=""),
@@ -38,6 +39,7 @@ TURNS = Table(
 )
 """`holder` is the worker that carries a running turn, "" where nobody does; `lease` counts the carriers so far.
 
+`session_began` says of which of the sessions under one key it is, by their beginning; 0 where that is not known.
 `base` is how many earlier turns the session's history held when it began, -1 in journals that did not say so;
 `retry_key` the SDK's own id of the call that the turn answers; `stop` what it was asked to stop for;
 `announced` how many of its events notification targets were told, -1 where none is to be told.

@@ -270,9 +270,9 @@ async def test_a_journal_that_is_too_new_is_left_for_others(worker: NewStage, da
     await database.write(lambda connection: connection.exec_driver_sql("UPDATE turns SET format = 99"))
     before, two = await one.kept(), worker("two")
 
-    assert await two.turns.recover(one.turn_id) is None
-    with pytest.raises(JournalTooNew, match="journal format 99, this release reads up to"):
-        await two.turns.retold(one.turn_id)
+    for reads in (two.turns.recover, two.turns.retold):
+        with pytest.raises(JournalTooNew, match="journal format 99, this release reads up to"):
+            await reads(one.turn_id)
     assert await one.kept() == before
 
 
@@ -383,13 +383,13 @@ async def test_turns_of_a_large_worker_are_taken_up_in_portions(worker: NewStage
     two = worker("two", ["Hello."] * 300, most_at_once=1000)
     recovery, seen = pulse(two), []
 
-    for _ in range(3):
+    for _ in range(6):
         await recovery.once()
-        seen.append(len({request.messages[0]["role"] for request in two.model.requests}) and len(two.model.requests))
+        seen.append(len(two.model.requests))
 
     await two.turns.close(30.0)
     assert len(two.model.requests) == 300
-    assert seen[0] <= 256
+    assert seen[0] <= 64
 
 
 async def test_a_turn_that_is_this_workers_and_that_it_does_not_carry_is_taken_up(worker: NewStage) -> None:

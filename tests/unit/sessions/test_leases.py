@@ -27,6 +27,14 @@ class Hand:
         return self.at
 
 
+async def passed(leases: Leases, clock: Hand, seconds: float) -> Sight:
+    """What a worker sees after so long, in which it went on beating."""
+    for _ in range(10):
+        clock.at += seconds / 10
+        sight = await leases.beat()
+    return sight
+
+
 async def workers(database: Database) -> dict[str, int]:
     def work(connection: object) -> dict[str, int]:
         return dict(connection.exec_driver_sql("SELECT id, beats FROM workers").all())
@@ -49,12 +57,25 @@ async def test_turns_of_a_dead_worker_are_seen_after_its_lease_and_not_before(sh
     await dead.begun("t1")
 
     assert await alive.beat() == NOBODY
-    clock.at += 4.9
-    assert await alive.beat() == NOBODY
-    assert await workers(shared) == {"dead": 0, "alive": 1}
-    clock.at += 0.1
+    assert await passed(alive, clock, 4.9) == NOBODY
+    assert await workers(shared) == {"dead": 0, "alive": 10}
+    clock.at += 0.11
     assert await alive.beat() == Sight((TurnId("t1"),), {})
-    assert await workers(shared) == {"alive": 2}
+    assert await workers(shared) == {"alive": 11}
+
+
+async def test_a_database_that_stood_still_makes_nobody_dead(shared: Database) -> None:
+    """Given workers whose beats all hung in the database, when it moves again, then the first one waits for them."""
+    clock = Hand()
+    slow, quick = Leases(shared, "slow", 5.0), Leases(shared, "quick", 5.0, clock)
+    await slow.beat()
+    await Worker("slow", shared).begun("t1")
+    await quick.beat()
+    clock.at += 60.0
+
+    assert await quick.beat() == NOBODY
+    assert await passed(quick, clock, 4.9) == NOBODY
+    assert (await passed(quick, clock, 0.2)).orphans == ("t1",)
 
 
 async def test_a_worker_that_beats_slowly_is_not_dead(shared: Database) -> None:
@@ -90,8 +111,7 @@ async def test_a_worker_that_beats_just_before_it_is_buried_lives(shared: Databa
     await alive.beat()
     await slow.leave()
     await slow.beat()
-    clock.at += 5.0
-    assert await alive.beat() == NOBODY
+    assert await passed(alive, clock, 5.0) == NOBODY
     assert sorted(await workers(shared)) == ["alive", "slow"]
     await between.close()
 
@@ -102,8 +122,7 @@ async def test_a_worker_that_was_buried_and_comes_back_joins_again(shared: Datab
     await cut.beat()
     await Worker("cut", shared).begun("t1")
     await alive.beat()
-    clock.at += 6
-    assert (await alive.beat()).orphans == ("t1",)
+    assert (await passed(alive, clock, 6)).orphans == ("t1",)
     other = Worker("alive", shared)
     await other.journal.take_over(await other.turn("t1"))
 
@@ -124,10 +143,8 @@ async def test_a_database_that_was_away_is_no_reason_to_take_others_for_dead(sha
     with pytest.raises(Unavailable):
         await quick.beat()
     assert await quick.beat() == NOBODY
-    clock.at += 4.9
-    assert await quick.beat() == NOBODY
-    clock.at += 0.1
-    assert (await quick.beat()).orphans == ("t1",)
+    assert await passed(quick, clock, 4.9) == NOBODY
+    assert (await passed(quick, clock, 0.2)).orphans == ("t1",)
 
 
 async def test_a_turn_that_nobody_took_is_the_buried_workers_own_again(shared: Database) -> None:
@@ -137,8 +154,7 @@ async def test_a_turn_that_nobody_took_is_the_buried_workers_own_again(shared: D
     await cut.beat()
     pages = await Worker("cut", shared).begun("t1")
     await alive.beat()
-    clock.at += 6
-    await alive.beat()
+    await passed(alive, clock, 6)
 
     await cut.beat()
     assert await alive.beat() == NOBODY

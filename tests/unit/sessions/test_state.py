@@ -112,7 +112,7 @@ async def test_an_idle_session_starts_anew_after_its_own_time_and_not_before(one
 
     assert await remembered(one, now=601.0) == ["hello"]
     session, open_turn = await one.sessions.open(KEY, 60_000, 601.5)
-    assert session == Session(KEY, {}, (), (), 60_000, 601.5, is_new=True, replaces=True)
+    assert session == Session(KEY, {}, (), (), 60_000, 601.5, is_new=True, replaces=True, used_at=1.0)
     assert open_turn is None
     assert await remembered(one, now=600.0) == ["hello"], "nothing is removed by looking"
 

@@ -15,6 +15,7 @@ def upgrade() -> None:
         sa.Column("format", sa.Integer, nullable=False, server_default="1"),
         sa.Column("holder", sa.String(64), nullable=False, server_default=""),
         sa.Column("lease", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("session_began", sa.Float, nullable=False, server_default="0"),
         sa.Column("base", sa.Integer, nullable=False, server_default="-1"),
         sa.Column("retry_key", sa.String(128), nullable=False, server_default=""),
         sa.Column("stop", sa.String(16), nullable=False, server_default=""),
