@@ -23,10 +23,10 @@ import agent
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 from screen import Screen
-from server import NotStarted, serving
 
 import stock
 from outcrop.client import ActionCall, AgentCallFailed, AgentClient, Answer
+from server import NotStarted, serving
 
 HERE = Path(__file__).resolve().parent
 SESSION = "demo-session"

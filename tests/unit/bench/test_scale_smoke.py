@@ -85,7 +85,7 @@ def test_turns_run_in_the_background_and_a_crowd_is_turned_away(tmp_path: Path) 
 
 
 def test_a_row_that_does_not_exist_is_named() -> None:
-    ran = _run("--smoke", "--only", "journal,jurnal")
+    ran = _run("--smoke", "--only", "journal,diary")
 
     assert ran.returncode == 1
-    assert "no row jurnal" in ran.stderr
+    assert "no row diary" in ran.stderr
