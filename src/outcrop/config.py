@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
@@ -209,6 +210,13 @@ class Config:
 SECTIONS: Mapping[str, type[Any]] = {"server": ServerSettings, "turns": TurnSettings, "jobs": JobSettings}
 BINDINGS = ("models", "functions", "buckets", "stores", "agents")
 
+_OF_KUBERNETES = re.compile(
+    r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+"""Ends of the variables that Kubernetes sets in every pod for each Service, such as one named outcrop-server."""
+
+_BEATS_PER_LEASE = 3
+
 
 def bound(bindings: Iterable[Binding], *names: str) -> Binding | None:
     """The first binding whose glob matches any of the names a thing goes by, in file order."""
@@ -241,7 +249,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
 
     Shapes: environ defaults to the process's; OUTCROP_SERVER_PORT sets [server] port.
     Errors: ConfigMistake when the file is missing or is no TOML; when it or the environment names a setting that there
-            is not, or gives one a value of the wrong type or out of its range.
+            is not, or gives one a value of the wrong type or out of its range; what `check` raises.
     """
     environ = os.environ if environ is None else environ
     table: dict[str, Any] = {}
@@ -257,7 +265,30 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     for name, kind in SECTIONS.items():
         config = replace(config, **{name: _section(name, kind, table.get(name, {}), environ)})
     config = replace(config, **{name: _bindings(name, table.get(name, {})) for name in BINDINGS})
-    return replace(config, agents=tuple(_agent(binding) for binding in config.agents))
+    config = replace(config, agents=tuple(_agent(binding) for binding in config.agents))
+    check(config)
+    return config
+
+
+def check(config: Config) -> None:
+    """Nothing, where the settings can be used, each for itself and together.
+
+    Errors: ConfigMistake naming the setting.
+    """
+    server, jobs = config.server, config.jobs
+    if not server.host.strip():
+        raise ConfigMistake("[server] host is empty; 127.0.0.1 is this machine alone, 0.0.0.0 all of its networks")
+    if not re.fullmatch(r"[0-9]{12}", server.account_id):
+        raise ConfigMistake(f"[server] account_id: {server.account_id!r} is not twelve digits")
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", server.region):
+        raise ConfigMistake(f"[server] region: {server.region!r} is no region, such as us-east-1")
+    least = _BEATS_PER_LEASE * server.beat_s
+    if server.lease_s < least and not math.isclose(server.lease_s, least):
+        told = f"{server.lease_s:g} is less than {_BEATS_PER_LEASE} times beat_s, which is {server.beat_s:g}"
+        raise ConfigMistake(f"[server] lease_s: {told}; one late sign of life would count as death")
+    first, most = jobs.notification_first_wait_s, jobs.notification_most_wait_s
+    if first > most:
+        raise ConfigMistake(f"[jobs] notification_first_wait_s: {first:g} is above notification_most_wait_s, {most:g}")
 
 
 def _section(name: str, kind: type[Any], table: Any, environ: Mapping[str, str]) -> Any:
@@ -267,7 +298,8 @@ def _section(name: str, kind: type[Any], table: Any, environ: Mapping[str, str])
     check_keys(f"[{name}]", given, [f.name for f in fields(kind)])
     prefix = f"OUTCROP_{name}_".upper()
     variables = {prefix + setting.name.upper(): setting.name for setting in fields(kind)}
-    check_keys("environment", (variable for variable in environ if variable.startswith(prefix)), variables)
+    environ = {key: value for key, value in environ.items() if key.startswith(prefix) and not _is_others(key, value)}
+    check_keys("environment", environ, variables)
     types = _types(kind)
     for setting in fields(kind):
         place, variable = f"[{name}] {setting.name}", prefix + setting.name.upper()
@@ -276,6 +308,16 @@ def _section(name: str, kind: type[Any], table: Any, environ: Mapping[str, str])
         if setting.name in given:
             given[setting.name] = _value(place, given[setting.name], setting, types[setting.name])
     return kind(**given)
+
+
+def _is_others(variable: str, value: str) -> bool:
+    """Whether Kubernetes has set a variable for a Service whose name begins like ours.
+
+    Shapes: OUTCROP_SERVER_PORT=tcp://10.0.0.1:8700 is of the Service outcrop-server.
+    """
+    if variable.endswith("_PORT") and value.startswith(("tcp://", "udp://", "sctp://")):
+        return True
+    return _OF_KUBERNETES.fullmatch(variable) is not None
 
 
 def _agent(binding: Binding) -> Binding:

@@ -122,3 +122,55 @@ def test_a_mistake_in_the_file(tmp_path: Path, text: str, told: str) -> None:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigMistake, match="No such file"):
         load(tmp_path / "outcrop.toml", {})
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[server]\nbeat_s = 2\nlease_s = 5.9", "[server] lease_s: 5.9 is less than 3 times beat_s, which is 2;"),
+        ("[server]\nbeat_s = 2", "[server] lease_s: 5 is less than 3 times beat_s, which is 2;"),
+        ("[server]\nhost = ''", "[server] host is empty"),
+        ("[server]\nhost = ' '", "[server] host is empty"),
+        ("[server]\naccount_id = '1234'", "[server] account_id: '1234' is not twelve digits"),
+        ("[server]\naccount_id = '12345678901x'", "[server] account_id: '12345678901x' is not twelve digits"),
+        ("[server]\nregion = 'EU West'", "[server] region: 'EU West' is no region"),
+        ("[server]\nregion = ''", "[server] region: '' is no region"),
+        (
+            "[jobs]\nnotification_first_wait_s = 9\nnotification_most_wait_s = 8",
+            "[jobs] notification_first_wait_s: 9 is above notification_most_wait_s, 8",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_used_or_not_together(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(ConfigMistake) as caught:
+        load(written(tmp_path, text), {})
+    assert str(caught.value).startswith(told)
+
+
+def test_a_lease_of_exactly_three_beats_will_do() -> None:
+    server = load(environ={"OUTCROP_SERVER_BEAT_S": "0.2", "OUTCROP_SERVER_LEASE_S": "0.6"}).server
+    assert (server.beat_s, server.lease_s) == (0.2, 0.6)
+
+
+OF_KUBERNETES = {
+    "PORT": "tcp://10.0.0.1:8700",
+    "SERVICE_HOST": "10.0.0.1",
+    "SERVICE_PORT": "8700",
+    "SERVICE_PORT_HTTP": "8700",
+    "PORT_8700_TCP": "tcp://10.0.0.1:8700",
+    "PORT_8700_TCP_PROTO": "tcp",
+    "PORT_8700_TCP_PORT": "8700",
+    "PORT_8700_TCP_ADDR": "10.0.0.1",
+}
+
+
+@pytest.mark.parametrize("service", ["OUTCROP_SERVER", "OUTCROP_JOBS", "OUTCROP_SERVER_METRICS"])
+def test_what_kubernetes_says_of_a_service_named_like_a_section_is_not_ours(service: str) -> None:
+    config = load(environ={f"{service}_{name}": value for name, value in OF_KUBERNETES.items()})
+    assert config.server == ServerSettings()
+
+
+@pytest.mark.parametrize("variable", ["PORT_TCP", "SERVICE", "PORT_8700_TCP_PROT", "XPORT_1_TCP"])
+def test_what_only_looks_like_it_is_a_mistake(variable: str) -> None:
+    with pytest.raises(ConfigMistake, match="unknown key"):
+        load(environ={f"OUTCROP_SERVER_{variable}": "1"})
