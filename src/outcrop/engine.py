@@ -34,7 +34,7 @@ from outcrop.storage.documents import Documents
 from outcrop.storage.opening import open_database
 from outcrop.telemetry.metrics import Metrics
 from outcrop.tools.bindings import Functions as BoundFunctions
-from outcrop.tools.bindings import bucket_object
+from outcrop.tools.bindings import bucket_object, check_buckets
 
 B = TypeVar("B", Catalogue, BoundFunctions)
 
@@ -81,6 +81,7 @@ class Engine:
         # Before the database: a mistake in the settings leaves nothing behind.
         models = models or _checked(Catalogue(config))
         functions = functions or _checked(BoundFunctions(config.functions, config.root))
+        check_buckets(config.buckets, config.root)
         database = open_database(config.server)
         metrics, sessions = Metrics(), Sessions(database)
         journal = Journal(database, worker_id(), config.server.database_patience_s)

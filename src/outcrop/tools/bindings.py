@@ -16,9 +16,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from outcrop import plugins
-from outcrop.config import Binding, ConfigMistake, bound
+from outcrop.config import Binding, ConfigMistake, bound, check_keys
 from outcrop.errors import RoomError
 from outcrop.tools._lambda_arn import lambda_name
 from outcrop.tools.base import Executor, ToolUnreachable
@@ -26,6 +27,7 @@ from outcrop.tools.base import Executor, ToolUnreachable
 SEAM = "outcrop.tools.executors"
 MAX_OBJECT_BYTES = 10_000_000
 LOG = logging.getLogger("outcrop.tools")
+_OF_A_BUCKET = ("path", "endpoint_url", "region")
 _USER_INFO = re.compile(r"[^/\s\"]*@")
 
 
@@ -99,6 +101,34 @@ class Functions:
             raise ToolUnreachable(f"[functions] '{binding.pattern}': no kind '{kind}'; there are {known}") from error
         except (ConfigMistake, ImportError) as error:
             raise ToolUnreachable(str(error)) from error
+
+
+def check_buckets(buckets: Sequence[Binding], root: Path) -> None:
+    """Nothing, where every binding of [buckets] can be used, so that a mistake shows when the server starts.
+
+    Errors: ConfigMistake naming the first one that cannot. The address of an endpoint may hold a password, and is not
+            repeated.
+    """
+    for binding in buckets:
+        place, settings = f"[buckets] '{binding.pattern}'", binding.settings
+        check_keys(place, settings, _OF_A_BUCKET)
+        for key, value in settings.items():
+            if not isinstance(value, str):
+                raise ConfigMistake(f"{place}: {key} = {value!r} is no text")
+        if ("path" in settings) == ("endpoint_url" in settings):
+            raise ConfigMistake(f"{place} needs one of `path` and `endpoint_url`")
+        if "path" in settings and not (root / settings["path"]).is_dir():
+            raise ConfigMistake(f"{place}: path: {root / settings['path']} is no folder")
+        if "endpoint_url" in settings and not _is_address(settings["endpoint_url"]):
+            raise ConfigMistake(f"{place}: endpoint_url is no http:// or https:// address")
+
+
+def _is_address(written: str) -> bool:
+    try:
+        parts = urlsplit(written)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 async def bucket_object(buckets: Sequence[Binding], root: Path, bucket: str, key: str) -> bytes:

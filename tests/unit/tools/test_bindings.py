@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from outcrop.config import Binding
+from outcrop.config import Binding, ConfigMistake
 from outcrop.tools._lambda_arn import LambdaName, lambda_name
 from outcrop.tools.base import ToolUnreachable
-from outcrop.tools.bindings import MAX_OBJECT_BYTES, Functions, ObjectUnreadable, bucket_object
+from outcrop.tools.bindings import MAX_OBJECT_BYTES, Functions, ObjectUnreadable, bucket_object, check_buckets
 from outcrop.tools.executors.aws_lambda import AwsLambda
 from outcrop.tools.executors.local_function import LocalFunction
 
@@ -163,3 +163,35 @@ async def test_an_endpoint_that_fails_is_named_in_the_log_only_and_its_password_
     assert str(raised.value) == "s3://schemas/any: the bucket's endpoint could not be reached"
     assert "s3://schemas/any cannot be read: " in caplog.text
     assert "hunter2" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"pat": "here"}, "[buckets] 'schemas': unknown key 'pat'; did you mean 'path'?"),
+        ({"endpoint": "http://s3"}, "[buckets] 'schemas': unknown key 'endpoint'; did you mean 'endpoint_url'?"),
+        ({}, "[buckets] 'schemas' needs one of `path` and `endpoint_url`"),
+        ({"path": "here", "endpoint_url": "http://s3"}, "[buckets] 'schemas' needs one of"),
+        ({"path": 3}, "[buckets] 'schemas': path = 3 is no text"),
+        ({"path": "nowhere"}, "/nowhere is no folder"),
+        ({"path": "file"}, "/file is no folder"),
+        ({"endpoint_url": "s3.internal:9000"}, "[buckets] 'schemas': endpoint_url is no http:// or https:// address"),
+        ({"endpoint_url": "http://"}, "endpoint_url is no http:// or https:// address"),
+        ({"endpoint_url": "http://ann:s3cret[@s3"}, "endpoint_url is no http:// or https:// address"),
+    ],
+)
+def test_a_bucket_that_cannot_be_used_shows_at_the_start(tmp_path, settings, told) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigMistake) as error:
+        check_buckets([Binding("*-ok", {"path": "here"}), Binding("schemas", settings)], tmp_path)
+    assert told in str(error.value)
+    assert "s3cret" not in str(error.value)
+
+
+def test_buckets_that_can_be_used(tmp_path) -> None:
+    (tmp_path / "here").mkdir()
+    remote = {"endpoint_url": "http://s3.internal:9000", "region": "eu-west-1"}
+    check_buckets(
+        [Binding("a", {"path": "here"}), Binding("b", {"path": str(tmp_path)}), Binding("*", remote)], tmp_path
+    )
