@@ -75,7 +75,7 @@ class Engine:
 
         Shapes: models and functions take the place of the configuration's bindings where they are given.
         Errors: RoomError (ConfigMistake, ToolUnreachable) naming a binding that cannot be used; FolderInUse;
-                DatabaseTooNew; DatabaseUnusable; Unavailable; OSError when the data folder cannot be made.
+                DatabaseTooNew; DatabaseUnusable; Unavailable.
         """
         clock = clock or SystemClock()
         # Before the database: a mistake in the settings leaves nothing behind.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import gc
 import logging
-import os
 import socket
 import sys
 from contextlib import suppress
@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import cast
 
-from outcrop.config import Config, ConfigMistake, load
+from outcrop.config import Config, ConfigMistake, check, load
 from outcrop.errors import RoomError
 
 _LAST_WORDS_S = 3
@@ -71,6 +71,7 @@ def _config(options: argparse.Namespace) -> Config:
     config = replace(config, server=replace(config.server, **{k: v for k, v in given.items() if v is not None}))
     if not 0 <= config.server.port <= 65535:
         raise ConfigMistake(f"[server] port: {config.server.port} is no port")
+    check(config)
     return config
 
 
@@ -157,7 +158,11 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.bind((host, port))
     except OSError as error:
         listening.close()
-        raise OSError(f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}") from error
+        setting = "host" if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL else "port"
+        raise ConfigMistake(f"[server] {setting}: cannot listen on {host}:{port}: {error.strerror}") from error
+    except UnicodeError as error:
+        listening.close()
+        raise ConfigMistake(f"[server] host: {host!r} is no address and no name") from error
     return listening
 
 

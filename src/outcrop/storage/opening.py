@@ -19,8 +19,8 @@ _SCHEMES = ("postgresql+asyncpg", "postgresql", "postgres")
 def open_database(settings: ServerSettings) -> Database:
     """The database of [server], with its tables; `close` gives back what it holds.
 
-    Errors: ConfigMistake for a setting that this release cannot use; FolderInUse; DatabaseTooNew; DatabaseUnusable;
-            Unavailable; OSError when the data folder cannot be made.
+    Errors: ConfigMistake for a setting that this release cannot use, or a folder that cannot be made; FolderInUse;
+            DatabaseTooNew; DatabaseUnusable; Unavailable.
     """
     if settings.synchronous not in ("auto", "normal", "full"):
         raise ConfigMistake(f"[server] synchronous: '{settings.synchronous}' is none of auto, normal, full")
@@ -71,10 +71,7 @@ def _is_sound(url: str) -> bool:
 
 
 def _sqlite(settings: ServerSettings, url: str) -> Database:
-    if settings.database == "sqlite":
-        Path(settings.data_dir).mkdir(parents=True, exist_ok=True)
-    file = url.removeprefix("sqlite:///")
-    lock = None if file == ":memory:" else FolderLock(Path(file))
+    lock = _locked(settings, url.removeprefix("sqlite:///"))
     synchronous = "normal" if settings.synchronous == "auto" else settings.synchronous
     database = SqliteDatabase(url, synchronous=synchronous, lock=lock)
     try:
@@ -84,3 +81,26 @@ def _sqlite(settings: ServerSettings, url: str) -> Database:
         database.stop()
         raise
     return database
+
+
+def _locked(settings: ServerSettings, file: str) -> FolderLock | None:
+    """The lock of a database file, whose folder is made where it is the data folder.
+
+    Errors: ConfigMistake naming the setting whose folder cannot be used; FolderInUse.
+    """
+    if file == ":memory:":
+        return None
+    if not file:
+        raise ConfigMistake("[server] database: sqlite:/// needs the path of a file")
+    is_ours, folder = settings.database == "sqlite", Path(file).parent
+    setting = "data_dir" if is_ours else "database"
+    try:
+        if is_ours:
+            folder.mkdir(parents=True, exist_ok=True)
+        return FolderLock(Path(file))
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ConfigMistake(f"[server] {setting}: {error.filename} is no folder") from error
+    except FileNotFoundError as error:
+        raise ConfigMistake(f"[server] {setting}: there is no folder {folder}") from error
+    except OSError as error:
+        raise ConfigMistake(f"[server] {setting}: {folder} cannot be used: {error.strerror}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -78,3 +79,37 @@ def test_a_file_that_cannot_be_used_is_let_go_of(tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(Exception, match="file is not a database"):
             open_database(ServerSettings(data_dir=str(tmp_path)))
+
+
+@pytest.mark.parametrize("linked", ["data", "data/outcrop.db"])
+async def test_a_file_that_is_reached_by_a_link_is_the_same_file(tmp_path: Path, linked: str) -> None:
+    first = open_database(ServerSettings(data_dir=str(tmp_path / "data")))
+    other = tmp_path / "link"
+    other.symlink_to(tmp_path / linked)
+    setting = f"sqlite:///{other / 'outcrop.db' if linked == 'data' else other}"
+
+    with pytest.raises(FolderInUse, match=f"is in use by process {os.getpid()}$"):
+        open_database(ServerSettings(database=setting))
+    await first.close()
+    await open_database(ServerSettings(database=setting)).close()
+
+
+def test_a_folder_that_cannot_be_used_is_named_with_its_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "circle").symlink_to("circle")
+    told = {
+        ServerSettings(data_dir=f"{tmp_path}/file"): f"[server] data_dir: {tmp_path}/file is no folder",
+        ServerSettings(data_dir=f"{tmp_path}/file/data"): f"[server] data_dir: {tmp_path}/file/data is no folder",
+        ServerSettings(data_dir="/proc/outcrop"): "[server] data_dir: ",
+        ServerSettings(
+            database=f"sqlite:///{tmp_path}/no/x.db"
+        ): f"[server] database: there is no folder {tmp_path}/no",
+        ServerSettings(database=f"sqlite:///{tmp_path}/file/x.db"): f"[server] database: {tmp_path}/file/x.db",
+        ServerSettings(database=f"sqlite:///{tmp_path}/circle/x.db"): f"[server] database: {tmp_path}/circle",
+        ServerSettings(database="sqlite:///"): "[server] database: sqlite:/// needs the path of a file",
+    }
+    for settings, words in told.items():
+        with pytest.raises(ConfigMistake) as raised:
+            open_database(settings)
+        assert str(raised.value).startswith(words)
+        assert "\n" not in str(raised.value)
