@@ -18,6 +18,7 @@ from refusals import refused
 from outcrop.clock import StillClock
 from outcrop.config import Config, ServerSettings, TurnSettings
 from outcrop.messages import text_of
+from outcrop.models.base import ModelThrottled
 from outcrop.models.providers.scripted import Reply
 from outcrop.testing import LocalServer, RecordedFunctions, call
 
@@ -222,6 +223,23 @@ def test_who_waits_with_the_words_of_another_who_waits_hears_one_turn(counter: O
     assert second.result(30).text == "Two."
     assert [next(iter(event)) for event in heard] == [name for name, _ in second.result(30).frames]
     assert heard[-1]["chunk"]["bytes"] == b"Two."
+
+
+def test_a_failure_that_was_told_to_a_call_that_waited_was_heard(counter: Open) -> None:
+    world = counter("One.", ModelThrottled("slow down"), "Two.", busy_session="enqueue")
+    hold = world.model.hold(1)
+    first = world.begin("1")
+    hold.reached()
+    second = world.begin("2")
+    hold.release()
+
+    assert first.result(30).text == "One."
+    with pytest.raises(EventStreamError) as caught:
+        second.result(30)
+
+    assert caught.value.response["Error"]["Code"] == "throttlingException"
+    assert world.begin("2").result(30).text == "Two."
+    assert world.asked() == ["1", "2", "2"]
 
 
 def test_newer_words_interrupt_and_what_was_done_stays(counter: Open) -> None:

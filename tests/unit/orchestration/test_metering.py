@@ -155,3 +155,28 @@ async def test_inline_agents_are_told_apart_by_their_names(database: SqliteDatab
 
     assert _agent_scope(SessionKey("1/INLINE_AGENT/shop/s/1")) == agent_scope("1", "INLINE_AGENT/shop")
     assert _agent_scope(SessionKey("1/ABCDEFGHIJ/TSTALIASID/s/1")) == agent_scope("1", "ABCDEFGHIJ")
+
+
+@pytest.mark.parametrize(("says", "turn_steps", "state"), [(CHECK, 1, "paused"), (ASK, 5, "awaiting")])
+async def test_a_turn_that_its_caller_leaves_has_spent_what_it_used(
+    database: SqliteDatabase, says: Any, turn_steps: int, state: str
+) -> None:
+    """Given turns that stop midway and are left for new words, then no budget is got round with them."""
+    limits = {"session_tokens": 100_000, "agent_tokens": 100_000, "at_limit": "pause"}
+    one = stage(database, [says], [says], turn_steps=turn_steps, **limits)
+    used: list[int] = []
+    for _ in range(2):
+        await hear(await one.begin())
+        session, rests = await one.open()
+        assert rests is not None
+        assert rests.state == state
+        await one.turns.leave(session, rests)
+        left = (await one.kept()).ending
+        assert left is not None
+        used.append(left["inputTokens"] + left["outputTokens"])
+
+    assert min(used) > 0
+    for scope, period in ((session_scope(KEY), ""), (AGENT, DAY)):
+        found = await total(database, scope, period)
+        assert (found.tokens, found.steps) == (sum(used), 2)
+    await one.turns.close(5.0)

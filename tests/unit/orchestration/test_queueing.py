@@ -201,6 +201,40 @@ async def test_a_turn_whose_time_is_over_before_its_session_is_free_fails(databa
     await desk.turns.close(0.0)
 
 
+async def test_a_turn_whose_time_is_over_when_its_session_becomes_free_asks_no_model(database: SqliteDatabase) -> None:
+    held = HeldModel(ScriptedModel(["Hello."]))
+    desk = Desk(database=database, model=held)
+    live = await desk.begin("first")
+    await held.held.reached.wait()
+    turn_id = await desk.put("second", deadline_s=5.0)
+    taking = asyncio.ensure_future(desk.queue.take(turn_id, 30.0))
+    desk.clock.at += 6.0
+    held.held.gate.set()
+    await hear(live)
+
+    assert await taking
+
+    kept = await desk.kept(turn_id)
+    assert (kept.state, kept.ending["reason"]) == ("failed", "The turn did not end within the 5 seconds it was given.")
+    assert kept.entries == ()
+    assert held.held.calls == 1
+    await desk.turns.close(5.0)
+
+
+async def test_a_queued_turn_that_nobody_took_in_time_does_not_begin_on_a_free_session(
+    database: SqliteDatabase,
+) -> None:
+    desk = Desk(["Never said."], database=database)
+    turn_id = await desk.put(deadline_s=5.0)
+    desk.clock.at += 6.0
+
+    assert await desk.queue.take(turn_id, 1.0)
+
+    assert (await desk.kept(turn_id)).state == "failed"
+    assert desk.model.requests == []
+    assert await desk.said() == []
+
+
 async def test_a_queued_turn_that_is_cancelled_does_not_begin(database: SqliteDatabase) -> None:
     desk = Desk(database=database)
     turn_id = await desk.put()
