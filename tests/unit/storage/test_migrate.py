@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import text
+from postgresql import PostgreSQL
+from sqlalchemy import inspect, text
 
 import outcrop.sessions.state
 import outcrop.storage.documents
 from outcrop.storage import migrate
-from outcrop.storage.database import METADATA, Database
+from outcrop.storage.database import METADATA, Database, place
+from outcrop.storage.postgresql import PostgresqlDatabase
 from outcrop.storage.sqlite import SqliteDatabase
 
 
@@ -25,6 +27,7 @@ def test_the_tables_are_those_that_the_code_declares(empty: Database) -> None:
     assert empty.once(lambda c: compare_metadata(MigrationContext.configure(c), METADATA)) == []
     declared = {outcrop.sessions.state.SESSIONS.name, outcrop.storage.documents.DOCUMENTS.name}
     assert declared <= set(METADATA.tables)
+    assert empty.once(lambda c: set(inspect(c).get_table_names())) == migrate.TABLES | {"alembic_version"}
 
 
 def test_the_newest_revision_is_the_one_that_is_recognised() -> None:
@@ -47,6 +50,67 @@ def test_a_database_of_a_newer_release_is_refused(empty: Database) -> None:
 
     with pytest.raises(migrate.DatabaseTooNew, match="9999"):
         migrate.migrate(empty)
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["create table turns (id integer)"],
+        [
+            "create table alembic_version (version_num varchar(32))",
+            "insert into alembic_version values ('3f2a9c1d77e0')",
+        ],
+        ["create table alembic_version (version_num varchar(32))", "insert into alembic_version values ('0001')"],
+    ],
+)
+def test_a_database_of_another_application_is_left_to_it(empty: Database, statements: list[str]) -> None:
+    for statement in statements:
+        empty.once(lambda c, statement=statement: c.execute(text(statement)))
+    before = empty.once(lambda c: inspect(c).get_table_names())
+
+    with pytest.raises(migrate.DatabaseUnusable) as raised:
+        migrate.migrate(empty)
+
+    assert str(raised.value).startswith("database ")
+    assert str(raised.value).endswith(": it holds tables of another application; name an empty database")
+    if ":memory:" not in empty.url:  # which is gone once it was refused
+        assert empty.once(lambda c: inspect(c).get_table_names()) == before
+
+
+def test_tables_of_others_by_other_names_do_no_harm(empty: Database) -> None:
+    empty.once(lambda c: c.execute(text("create table orders (id integer)")))
+    migrate.migrate(empty)
+    migrate.migrate(empty)
+    assert "orders" in empty.once(lambda c: inspect(c).get_table_names())
+
+
+@pytest.mark.parametrize(
+    ("may", "told"),
+    [
+        ("grant select on all tables in schema public to reader", "permission denied for table definitions"),
+        ("grant all on all tables in schema public to reader; revoke update on workers from reader", "table workers"),
+        ("select 1", "permission denied for table alembic_version"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["serve", "worker"])
+def test_a_user_who_may_only_read_is_told_so_in_one_line(
+    postgresql: PostgreSQL, empty_postgresql_url: str, tmp_path: Path, may: str, told: str, verb: str
+) -> None:
+    migrate.migrate(PostgresqlDatabase(empty_postgresql_url))
+    name = place(empty_postgresql_url).removeprefix("database ").partition(" ")[0]
+    role = f"reader_{name}"
+    for statement in (f"create role {role} login", *may.replace("reader", role).split(";")):
+        postgresql.execute(statement, name)
+    url = empty_postgresql_url.replace("//postgres@", f"//{role}@")
+    command = [sys.executable, "-m", "outcrop.cli.main", verb, "--database", url]
+    command += ["--port", "0"] if verb == "serve" else []
+
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+
+    assert ran.returncode == 2
+    assert ran.stderr.startswith(f"outcrop: {place(empty_postgresql_url)}: ")
+    assert told in ran.stderr
+    assert ran.stderr.count("\n") == 1
 
 
 def test_processes_that_start_at_once_on_an_empty_database_all_find_its_tables(empty_postgresql_url: str) -> None:
