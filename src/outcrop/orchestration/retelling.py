@@ -72,17 +72,17 @@ def retell(turn: Turn, kept: OpenTurn) -> Retold:
         turn.apply(page.step, page.outcome)
     told.rests = kept.is_over or kept.state in ("awaiting", "paused")
     if kept.is_over:
-        told.tell(final_word(turn, kept))
+        told.tell(final_word(kept, turn.iteration))
     return told
 
 
-def final_word(turn: Turn, kept: OpenTurn) -> Event:
-    """How a turn ended."""
+def final_word(kept: OpenTurn, model_calls: int = 0) -> Event:
+    """How a turn ended, which its row alone tells, also where nobody can read its steps."""
     ending, at = kept.ending or {}, kept.finished_at or kept.started_at
     if "code" not in ending and "kind" not in ending:  # left by its caller, or forgotten with its session
         reason = _why_abandoned(kept)
-        return last_word(Fail(499, reason, fault_of("ConflictException", reason)), turn.iteration, kept.started_at, at)
-    return last_word(decode_ending(ending), ending.get("modelCalls", turn.iteration), kept.started_at, at)
+        return last_word(Fail(499, reason, fault_of("ConflictException", reason)), model_calls, kept.started_at, at)
+    return last_word(decode_ending(ending), ending.get("modelCalls", model_calls), kept.started_at, at)
 
 
 def why_left(kept: OpenTurn | Outline) -> str:

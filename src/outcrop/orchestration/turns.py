@@ -32,7 +32,7 @@ from outcrop.orchestration.limits import running_ms
 from outcrop.orchestration.metering import Limited, Meter, Meters
 from outcrop.orchestration.performer import Performer
 from outcrop.orchestration.policy import Policy
-from outcrop.orchestration.retelling import Retold, retell, why_left
+from outcrop.orchestration.retelling import Retold, final_word, retell, why_left
 from outcrop.orchestration.return_control import ResultsMistaken, brought
 from outcrop.orchestration.runner import Pending
 from outcrop.orchestration.strategy import Strategy
@@ -333,7 +333,15 @@ class Turns:
         if found is None:
             return None
         session, kept = found
-        _, told = await self._retold(session, kept, stream_answer=False)
+        try:
+            _, told = await self._retold(session, kept, stream_answer=False)
+        except JournalTooNew:
+            raise
+        except Exception:
+            if not kept.is_over:
+                raise
+            LOG.warning("turn=<%s> | its steps cannot be read; only its end is told", turn_id)
+            told = Retold([[final_word(kept)]], rests=True)
         return kept, told
 
     async def retried(self, key: SessionKey, retry_key: str) -> TurnId | None:

@@ -292,6 +292,9 @@ async def test_a_journal_that_cannot_be_read_fails_the_turn_and_frees_its_sessio
     assert (kept.state, kept.ending["reason"]) == (
         "failed", "The turn was begun by another release and cannot be carried on.",
     )  # fmt: skip
+    [told] = await hear(two.turns.follow(one.turn_id, 0))
+    assert isinstance(told, Failed)
+    assert told.reason == kept.ending["reason"]
     assert isinstance((await hear(await two.begin("Something else")))[-1], Answered)
 
 
