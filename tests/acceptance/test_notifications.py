@@ -525,6 +525,14 @@ def test_targets_come_in_pages_the_last_changed_first(targets: Any) -> None:
     ("members", "member", "message"),
     [
         ({"webhook": {"url": "https://10.0.0.1/"}}, "webhook", "url is on a private network"),
+        ({"webhook": {"url": "https://2130706433/"}}, "webhook", "url is on a private network"),
+        ({"webhook": {"url": "https://127.1/"}}, "webhook", "url is on a private network"),
+        ({"webhook": {"url": "https://a.example.com/", "secretEnv": "NOWHERE_SET"}}, "webhook.secretEnv", "no environ"),
+        (
+            {"webhook": {"url": "https://a.example.com/", "secretEnv": "PATH"}},
+            "webhook.secretEnv",
+            "that holds a secret",
+        ),
         ({"webhook": {"url": "https://me:pw@hooks.example.com/"}}, "webhook", "user name"),
         ({"webhook": {"url": "https://a.example.com/", "secret": SECRET, "secretEnv": "A"}}, "webhook", "not both"),
         ({"webhook": {"url": "https://a.example.com/", "secret": "A" * 33}}, "webhook", "24 to 64 bytes"),

@@ -73,8 +73,8 @@ class Running:
             wait = kind.wait_s(job.attempt) if wait is None else wait
             # Asked for by the handler, it is no news.
             level = logging.DEBUG if isinstance(error, Again) and not last else logging.WARNING
-            told = (kind.name, job.attempt, kind.attempts, type(error).__name__)
-            LOG.log(level, "%s job failed, attempt %d of %d: %s", *told)
+            told = (kind.name, job.key, job.attempt, kind.attempts, _told(error))
+            LOG.log(level, "%s job %s failed, attempt %d of %d: %s", *told)
             kept = await self._surely(rows.fail, name, owner, rows.Failure(job.attempt, error, None if last else wait))
         if not kept:
             LOG.warning("a %s job was cancelled or taken over while it ran; its outcome counts elsewhere", kind.name)
@@ -123,6 +123,12 @@ class Running:
                 task.cancel()
             if left:
                 await asyncio.wait(left, timeout=_MOST_WAIT_S)
+
+
+def _told(error: BaseException) -> str:
+    """What the log says of a failed attempt: the handler's own words, and of what it did not expect no words at all."""
+    told = str(error).partition("\n")[0] if isinstance(error, Again | GiveUp) else ""
+    return told or type(error).__name__
 
 
 async def _outcome(kind: Kind, job: Job) -> BaseException | None:

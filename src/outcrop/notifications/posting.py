@@ -81,7 +81,8 @@ class Post:
             ipaddress.ip_address(host.partition("%")[0])
         except ValueError:
             name = host.lower().rstrip(".")
-            return name == "localhost" or name.endswith(".localhost")
+            written = _as_number(name)
+            return self._refused(written) if written else name == "localhost" or name.endswith(".localhost")
         return self._refused(host)
 
     async def send(
@@ -190,6 +191,14 @@ def failure(answer: Answer) -> Undeliverable | Refused:
             f"{place} answered {status}", retry_after_s=None if wait_s is None else min(wait_s, MOST_RETRY_AFTER_S)
         )
     return Refused(f"{place} answered {status}", gone=status == 410)
+
+
+def _as_number(name: str) -> str | None:
+    """The address that a name stands for which is a number to the system, such as 2130706433, 0x7f000001 or 127.1."""
+    try:
+        return socket.inet_ntoa(socket.inet_aton(name))
+    except (OSError, ValueError):
+        return None
 
 
 def _reason(error: aiohttp.ClientConnectorError) -> str:

@@ -13,6 +13,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import os
 import secrets as chance
 import time
 from collections.abc import Mapping, Sequence
@@ -56,6 +57,19 @@ def key_of(secret: str) -> bytes:
     if not _SHORTEST_BYTES <= len(key) <= _LONGEST_BYTES:
         raise SecretMistake(f"a secret is '{PREFIX}' and {_SHORTEST_BYTES} to {_LONGEST_BYTES} bytes in base64")
     return key
+
+
+def secret_in(variable: str) -> str:
+    """The secret that a variable of this process's environment holds, whose prefix may not be left out.
+
+    Errors: SecretMistake.
+    """
+    # The prefix is needed here: a target must not be able to sign with whatever else the environment holds.
+    secret = os.environ.get(variable, "").strip()
+    if not secret.startswith(PREFIX):
+        raise SecretMistake(f"it does not begin with '{PREFIX}'" if secret else "it is not set")
+    key_of(secret)
+    return secret
 
 
 def signature(key: bytes, message_id: str, timestamp: int, body: bytes) -> str:

@@ -241,8 +241,20 @@ async def test_a_failed_attempt_is_logged_without_its_message(make, state, caplo
         await jobs.submit("fail", "a", {})
         await state(jobs, "fail", "a", "dead")
 
-    assert "fail job failed, attempt 1 of 1: ValueError" in caplog.text
+    assert "fail job a failed, attempt 1 of 1: ValueError" in caplog.text
     assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize("raised", [Again("it answered 503"), GiveUp("it answered 503")])
+async def test_what_a_handler_says_of_its_failure_is_in_the_log_with_the_jobs_key(make, state, caplog, raised) -> None:
+    async def fail(job: Job) -> None:
+        raise raised
+
+    jobs = await make(Kind("fail", fail, attempts=1))
+    await jobs.submit("fail", "target-1/turn-1:7", {})
+    await state(jobs, "fail", "target-1/turn-1:7", "dead")
+
+    assert "fail job target-1/turn-1:7 failed, attempt 1 of 1: it answered 503" in caplog.text
 
 
 async def _nothing() -> None:

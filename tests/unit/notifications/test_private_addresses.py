@@ -162,6 +162,13 @@ async def test_a_proxy_of_the_environment_is_no_way_around(hook, names, receiver
     assert receiver.connections == set()
 
 
+@pytest.mark.parametrize("host", ["2130706433", "0x7f000001", "127.1", "0177.0.0.1", "127.0.0.1.", "0xA000001"])
+def test_a_private_address_written_as_a_number_is_known_by_its_name(host: str) -> None:
+    assert Post().refuses(host)
+
+
 def test_a_public_address_is_taken_as_it_is_written() -> None:
+    assert not Post().refuses("134744072")
+    assert not Post().refuses("127.example.com")
     assert not Post().refuses("93.184.216.34")
     assert not Post().refuses("hooks.example.com")

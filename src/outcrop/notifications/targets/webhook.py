@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from outcrop.clock import iso
 from outcrop.notifications.base import Notice, Refused, Undeliverable
 from outcrop.notifications.posting import Means, failure
 from outcrop.notifications.settings import Settings
-from outcrop.notifications.signing import PREFIX, SecretMistake, key_of, sign
+from outcrop.notifications.signing import SecretMistake, key_of, secret_in, sign
 
 SETTINGS: Mapping[str, str] = {
     "url": "where notices are posted",
@@ -78,12 +77,8 @@ class Webhook:
     def _signed_with(self) -> list[str]:
         if not self._variable:
             return self._secrets
-        # The prefix is needed here: a target must not be able to sign with whatever else the environment holds.
-        secret = os.environ.get(self._variable, "").strip()
         try:
-            if not secret.startswith(PREFIX):
-                raise SecretMistake(f"it does not begin with '{PREFIX}'" if secret else "it is not set")
-            key_of(secret)
+            secret = secret_in(self._variable)
         except SecretMistake as error:
             raise Undeliverable(f"webhook: environment variable {self._variable}: {error}") from None
         return [secret, *self._secrets]

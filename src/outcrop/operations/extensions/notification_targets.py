@@ -20,7 +20,7 @@ from outcrop.ids import resource_id
 from outcrop.jobs.base import JobStatus, JobsUnavailable, Place, State
 from outcrop.notifications import audience, records
 from outcrop.notifications.base import KINDS, event_name
-from outcrop.notifications.signing import new_secret
+from outcrop.notifications.signing import SecretMistake, new_secret, secret_in
 from outcrop.operations import resource
 from outcrop.operations.context import Context
 from outcrop.operations.registry import Result, operation
@@ -207,6 +207,17 @@ def _check(context: Context, target: Record) -> None:
         records.check(target)
     except ConfigMistake as mistake:
         raise invalid(member, f"{mistake}.") from mistake
+    if settings.get("secretEnv") and target["status"] == "ACTIVE":
+        _must_hold_a_secret(f"{member}.secretEnv", settings["secretEnv"])
+
+
+def _must_hold_a_secret(place: str, variable: str) -> None:
+    try:
+        secret_in(variable)
+    except SecretMistake as mistake:
+        # In the same words for one that is not set: which variables a server has is nobody's business.
+        told = "this server has no environment variable of that name that holds a secret: 'whsec_' and base64"
+        raise invalid(place, f"{place}: {told}.") from mistake
 
 
 def _target(docs: DocumentTransaction, context: Context, ask: Record) -> Record:
