@@ -143,7 +143,7 @@ class Engine:
         """Take up what was interrupted, and go on doing so; called once, where the engine's event loop runs.
 
         Shapes: `takes_jobs` is for a process that is there for jobs; another one begins with its first.
-        Errors: Unavailable; JobsUnavailable; JobsInUse.
+        Errors: Unavailable; JobsUnavailable; JobsForbidden; JobsInUse.
         """
         await self.announcer.start()
         await self.recovery.start()

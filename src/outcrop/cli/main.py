@@ -93,9 +93,9 @@ def _serve(config: Config) -> int:
 
     listening = _listen(config.server.host, config.server.port)
     engine = Engine.build(config)
-    gate, hurried = Gate(config.server, engine.metrics), asyncio.Event()
+    gate, hurried, refused = Gate(config.server, engine.metrics), asyncio.Event(), list[RoomError]()
     settings = uvicorn.Config(
-        application(lambda: engine, gate),
+        application(lambda: engine, gate, is_started=True),
         http=cast("type[asyncio.Protocol]", partial(EitherHttp, gate=gate)),
         log_level="warning",
         access_log=False,
@@ -116,7 +116,14 @@ def _serve(config: Config) -> int:
             super().handle_exit(sig, frame)
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            """Start, then print the address for whoever waits for it."""
+            """Start, then print the address for whoever waits for it; or give up, with a reason that is one line."""
+            try:
+                await engine.start()
+            except RoomError as error:
+                refused.append(error)
+                self.should_exit = True
+                await engine.close()
+                return
             await super().startup(sockets)
             if self.started:
                 _settle_memory()
@@ -136,6 +143,8 @@ def _serve(config: Config) -> int:
 
     server = Announcing(settings)
     server.run(sockets=[listening])
+    if refused:
+        raise refused[0]
     return 0 if server.started else 1
 
 

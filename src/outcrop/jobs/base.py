@@ -34,6 +34,10 @@ class JobsUnavailable(RoomError):
     """The jobs database cannot be reached; a job may or may not have been kept, and submitting it again is safe."""
 
 
+class JobsForbidden(RoomError):
+    """The user of the jobs database may not do there what jobs need."""
+
+
 class JobsInUse(RoomError):
     """Another engine of this process runs jobs already; there is one at a time per process."""
 
@@ -147,7 +151,7 @@ class Jobs(Protocol):
     async def start(self, *, eager: bool = False) -> None:
         """Begin. What is unfinished goes on; eager also takes jobs when there are none yet.
 
-        Errors: JobsUnavailable; JobsInUse.
+        Errors: JobsUnavailable; JobsForbidden; JobsInUse.
         """
         ...
 

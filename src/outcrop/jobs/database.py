@@ -26,7 +26,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
 from outcrop.jobs import rows
-from outcrop.jobs.base import JobsUnavailable
+from outcrop.jobs.base import JobsForbidden, JobsUnavailable
 
 T = TypeVar("T")
 
@@ -35,6 +35,10 @@ _LIBPQ = re.compile(
     r"load_balance_hosts|ssl(mode|rootcert|cert|key|password|crl)|channel_binding|gssencmode|keepalives\w*|tcp_user_timeout"
 )
 """What a URL's query may say to libpq; the rest of it is meant for asyncpg."""
+
+
+_FORBIDDEN = ("42501", "25006")
+"""SQLSTATEs of what a user may not do: a missing privilege, and a transaction that may only read."""
 
 
 class JobsDatabase:
@@ -72,14 +76,14 @@ class JobsDatabase:
     async def run(self, work: Callable[..., T], *arguments: Any) -> T:
         """What work(connection, *arguments) returns, committed.
 
-        Errors: JobsUnavailable; whatever work raises.
+        Errors: JobsUnavailable; JobsForbidden; whatever work raises.
         """
         return await self.call(self._transact, work, *arguments)
 
     async def call(self, function: Callable[..., T], *arguments: Any) -> T:
         """What a blocking function returns.
 
-        Errors: JobsUnavailable; whatever the function raises.
+        Errors: JobsUnavailable; JobsForbidden; whatever the function raises.
         """
         if self._closed:
             raise JobsUnavailable("the jobs database is closed")
@@ -180,7 +184,10 @@ def _sqlite(file: Path, synchronous: str) -> Engine:
 
 
 def _translated(error: DBAPIError) -> Exception:
-    """The driver's error, as ours where it says that the database is away."""
+    """The driver's error, as ours where it says that the database is away, or closed to this user."""
     if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError):
         return JobsUnavailable(f"the jobs database cannot be reached ({type(error.orig).__name__})")
+    if getattr(error.orig, "sqlstate", None) in _FORBIDDEN:
+        told = str(error.orig).partition("\n")[0]
+        return JobsForbidden(f"the jobs database: {told}")
     return error

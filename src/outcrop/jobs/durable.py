@@ -89,7 +89,7 @@ class DurableJobs:
     async def start(self, *, eager: bool = False) -> None:
         """Begin. What is unfinished goes on; eager also takes jobs when there are none yet.
 
-        Errors: JobsUnavailable; JobsInUse.
+        Errors: JobsUnavailable; JobsForbidden; JobsInUse.
         """
         self._before_start("the same jobs")
         self._started = True

@@ -26,9 +26,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from outcrop.engine import Engine
 from outcrop.errors import Fault, RequestEntityTooLargeException, ThrottlingException
 from outcrop.ids import request_id
+from outcrop.jobs.base import JobsUnavailable
 from outcrop.operations.context import Context
 from outcrop.operations.registry import Handler, Stream, load
 from outcrop.server.limits import Crowded, Gate, Place
+from outcrop.storage.database import Unavailable
 from outcrop.wire.eventstream import event_frame
 from outcrop.wire.exchange import Request, Response
 from outcrop.wire.faults import fault_frame, fault_response, unimplemented
@@ -40,6 +42,7 @@ from outcrop.wire.signatures import read_credential
 from outcrop.wire.validation import validate
 
 LOG = logging.getLogger("outcrop.server")
+_COMPLAINTS_EVERY_S = 5.0
 _ATTEMPT = re.compile(r"\battempt=([0-9]{1,4})\b")
 
 
@@ -57,6 +60,7 @@ class Door:
         self._handlers = handlers
         self._router = Router(services())
         self._most_bytes = engine.config.server.max_body_bytes
+        self._complaints = _Complaints()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
@@ -88,7 +92,7 @@ class Door:
         except Exception as error:
             fault = _throttled(error) if isinstance(error, Crowded) else error
             if not isinstance(fault, Fault):
-                LOG.exception("request=<%s> | the server failed", identifier)
+                self._complaints.failed(identifier, "server", fault)
             response = fault_response(match.service if match else None, fault, identifier)
         self._count(match, response.status)
         await _send(response, send)
@@ -159,7 +163,7 @@ class Door:
                 await _body(frames[0] if len(frames) == 1 else b"".join(frames), send)
         except Exception as error:
             if not isinstance(error, Fault):
-                LOG.exception("request=<%s> | the stream failed", identifier)
+                self._complaints.failed(identifier, "stream", error)
             outcome = fault_response(match.service, error, identifier).status
             last = fault_frame(match.operation, error)
         finally:
@@ -176,10 +180,34 @@ class Door:
         self._engine.metrics.count("outcrop_requests_total", operation=name, status=str(status))
 
 
-def application(build: Callable[[], Engine], gate: Gate | None = None) -> ASGIApp:
+class _Complaints:
+    """What the log hears of requests that failed here: a defect with its traceback, a database that is away in a line.
+
+    While a database is away every request fails, so of that there is a line every few seconds.
+    """
+
+    def __init__(self) -> None:
+        self._unsaid = 0
+        self._not_before = 0.0
+
+    def failed(self, identifier: str, what: str, error: Exception) -> None:
+        if not isinstance(error, Unavailable | JobsUnavailable):
+            LOG.error("request=<%s> | the %s failed", identifier, what, exc_info=error)
+            return
+        now = asyncio.get_running_loop().time()
+        if now < self._not_before:
+            self._unsaid += 1
+            return
+        others = f" (and {self._unsaid} more requests since the last such line)" if self._unsaid else ""
+        LOG.warning("request=<%s> | the %s failed: %s%s", identifier, what, error, others)
+        self._unsaid, self._not_before = 0, now + _COMPLAINTS_EVERY_S
+
+
+def application(build: Callable[[], Engine], gate: Gate | None = None, *, is_started: bool = False) -> ASGIApp:
     """The ASGI application of an engine, which is built when the server starts and closed when it stops.
 
-    Shapes: the gate is the one that the server's connections know; without one, the settings' own limits apply.
+    Shapes: the gate is the one that the server's connections know; without one, the settings' own limits apply. An
+            engine that is not started yet is started here.
     """
     inside: list[tuple[Engine, Gate, Door]] = []
 
@@ -188,7 +216,8 @@ def application(build: Callable[[], Engine], gate: Gate | None = None) -> ASGIAp
         engine = build()
         keeper = gate or Gate(engine.config.server, engine.metrics)
         inside.append((engine, keeper, Door(engine, load(), keeper)))
-        await engine.start()
+        if not is_started:
+            await engine.start()
         yield
         inside.clear()
         await engine.close()

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from botocore.eventstream import EventStreamBuffer
 
 from outcrop.config import Config
 from outcrop.errors import ConflictException
+from outcrop.jobs.base import JobsUnavailable
 from outcrop.operations.registry import Batch, Stream
 from outcrop.server.app import Door
 from outcrop.server.limits import Gate
+from outcrop.storage.database import Unavailable
 from outcrop.telemetry.metrics import Metrics
 
 SCOPE = {
@@ -68,6 +72,49 @@ class Client:
 
 def _chunk(data: bytes) -> tuple[str, dict[str, Any]]:
     return "chunk", {"bytes": data}
+
+
+@pytest.mark.parametrize("away", [Unavailable("database oc on db cannot be reached"), JobsUnavailable("no jobs")])
+@pytest.mark.parametrize("begins", [False, True])
+async def test_a_database_that_is_away_is_one_line_of_the_log(away: Exception, begins: bool, caplog: Any) -> None:
+    async def events() -> AsyncIterator[Batch]:
+        yield [_chunk(b"one")]
+        raise away
+
+    async def invoke(_context: Any, _ask: Any) -> Stream:
+        raise away
+
+    client = Client(events())
+    if not begins:
+        client._invoke = invoke
+    with caplog.at_level(logging.DEBUG, "outcrop"):
+        await client.ask()
+
+    [record] = caplog.records
+    assert (record.levelname, record.exc_info) == ("WARNING", None)
+    assert record.getMessage().endswith(f"{'stream' if begins else 'server'} failed: {away}")
+    if begins:
+        assert client.kinds()[1:] == [["internalServerException"]]
+    else:
+        assert client.messages[0]["status"] == 500
+        assert "Retry your request." in client.messages[1]["body"].decode()
+    assert str(away) not in str(client.messages)
+
+
+async def test_the_log_is_not_filled_while_a_database_is_away(caplog: Any) -> None:
+    nobody: Any = None
+    client = Client(nobody)
+    engine: Any = SimpleNamespace(config=Config(), metrics=Metrics())
+
+    async def invoke(_context: Any, _ask: Any) -> Stream:
+        raise Unavailable("away")
+
+    door = Door(engine, {("bedrock-agent-runtime", "InvokeAgent"): invoke}, Gate(engine.config.server, engine.metrics))
+    for _ in range(3):
+        client.has_asked = False
+        await door(SCOPE, client._receive, client._send)
+
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 async def test_each_batch_is_one_piece() -> None:

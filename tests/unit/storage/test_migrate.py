@@ -113,6 +113,24 @@ def test_a_user_who_may_only_read_is_told_so_in_one_line(
     assert ran.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("verb", ["serve", "worker"])
+def test_what_refuses_a_start_later_on_is_one_line_as_well(
+    postgresql: PostgreSQL, empty_postgresql_url: str, tmp_path: Path, verb: str
+) -> None:
+    migrate.migrate(PostgresqlDatabase(empty_postgresql_url))
+    name = place(empty_postgresql_url).removeprefix("database ").partition(" ")[0]
+    postgresql.execute(f"create role jobless_{name} login", name)
+    postgresql.execute(f"grant all on all tables in schema public to jobless_{name}", name)
+    url = empty_postgresql_url.replace("//postgres@", f"//jobless_{name}@")
+    command = [sys.executable, "-m", "outcrop.cli.main", verb, "--database", url]
+    command += ["--port", "0"] if verb == "serve" else []
+
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == f"outcrop: the jobs database: permission denied for database {name}\n"
+
+
 def test_processes_that_start_at_once_on_an_empty_database_all_find_its_tables(empty_postgresql_url: str) -> None:
     code = (
         "import sys; from outcrop.storage.postgresql import PostgresqlDatabase; "
