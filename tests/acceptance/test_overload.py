@@ -132,6 +132,7 @@ def test_boto3s_own_retries_get_in_when_there_is_room(street: Street) -> None:
 def test_bodies_that_are_too_much_together_are_throttled_and_small_ones_pass(street: Street) -> None:
     street.model.hold(1)
     under_way = street.ask("s-1", "x" * 2_000)
+    assert street.model.reached.wait(30)
 
     refused = refusal(lambda: street.ask("s-2", "y" * 2_000))
     assert (refused["Error"]["Code"], refused["ResponseMetadata"]["HTTPStatusCode"]) == ("ThrottlingException", 429)
