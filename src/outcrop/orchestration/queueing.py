@@ -139,8 +139,8 @@ class Queue:
 
         Errors: Unavailable.
         """
-        _, open_turn = await self._sessions.open(key, 0, self._clock.now())
-        return (open_turn is not None and not open_turn.is_over) or await self._journal.first_queued(key) is not None
+        session, open_turn = await self._sessions.open(key, 0, self._clock.now())
+        return (open_turn is not None and not open_turn.is_over) or bool(session.queued)
 
     async def take(self, turn_id: TurnId, patience_s: float) -> bool:
         """Begin a queued turn and see it through, until it rests; False where its session is still busy.
@@ -171,10 +171,9 @@ class Queue:
 
     async def _before(self, kept: OpenTurn) -> TurnId | None:
         """The turn that this one waits for, or None."""
-        first = await self._journal.first_queued(kept.session_key)
-        if first is not None and first != kept.id:
-            return first
-        _, open_turn = await self._sessions.open(kept.session_key, 0, self._clock.now())
+        session, open_turn = await self._sessions.open(kept.session_key, 0, self._clock.now())
+        if session.queued and session.queued != kept.id:
+            return TurnId(session.queued)
         return open_turn.id if open_turn is not None and not open_turn.is_over else None
 
     async def _begin(self, kept: OpenTurn) -> None:

@@ -185,8 +185,9 @@ class Turns:
         Errors: ResultsMistaken; Moved; JournalTooNew; Unavailable. The turn goes on waiting then.
         """
         with self.carrier.taking(open_turn.id):
-            attributes, stream = session_attributes, stream_answer
-            return await self._resume(session, open_turn, members, attributes, stream=stream, retry_key=retry_key)
+            return await self._resume(
+                session, open_turn, members, session_attributes, stream_answer=stream_answer, retry_key=retry_key
+            )
 
     async def _resume(
         self,
@@ -195,11 +196,11 @@ class Turns:
         members: Sequence[Mapping[str, Any]],
         session_attributes: Mapping[str, str] | None,
         *,
-        stream: bool,
+        stream_answer: bool,
         retry_key: str,
     ) -> Channel:
         now = self._clock.now()
-        turn, told = await self._retold(session, open_turn, stream_answer=stream)
+        turn, told = await self._retold(session, open_turn, stream_answer=stream_answer)
         unfinished = told.unfinished
         if unfinished is None or not isinstance(unfinished.step, CallTools):
             raise ResultsMistaken("sessionState.returnControlInvocationResults: nothing is awaited")

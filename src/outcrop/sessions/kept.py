@@ -9,18 +9,12 @@ from typing import Any
 
 import orjson
 from sqlalchemy import Connection, bindparam, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from outcrop.sessions.tables import DEFINITIONS
-from outcrop.storage.statements import Prepared
+from outcrop.storage.statements import InsertOnce, Prepared
 
 _DEFINITION = Prepared(select(DEFINITIONS.c.body).where(DEFINITIONS.c.digest == bindparam("d")))
-_KEEP = {
-    dialect.__name__.rpartition(".")[2]: Prepared(
-        dialect.insert(DEFINITIONS).on_conflict_do_nothing(), DEFINITIONS.columns.keys()
-    )
-    for dialect in (postgresql, sqlite)
-}
+_KEEP = InsertOnce(DEFINITIONS)
 """Two calls that run on the same definition may both be the first."""
 _MOST_KNOWN = 10_000
 
@@ -35,7 +29,7 @@ class KnownDefinitions:
     def keep(self, connection: Connection, digest: str, body: bytes) -> None:
         """Write a definition where it is not known to be kept."""
         if digest not in self._known:
-            _KEEP[connection.dialect.name].run(connection, {"digest": digest, "body": body})
+            _KEEP.run(connection, {"digest": digest, "body": body})
 
     def remember(self, digest: str) -> None:
         """Know it from now on: it was committed, and definitions are never removed."""

@@ -14,7 +14,6 @@ from typing import Any
 import orjson
 from sqlalchemy import Column, Connection, Float, Integer, LargeBinary, String, Table, bindparam, delete, insert, select
 from sqlalchemy import update as sql_update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from outcrop.ids import SessionKey, TurnId
 from outcrop.messages import Message
@@ -22,7 +21,7 @@ from outcrop.sessions.entries import Also, Moved, OpenTurn, first_queued, read_t
 from outcrop.sessions.spend import forgetting
 from outcrop.sessions.tables import STEPS, TURNS
 from outcrop.storage.database import METADATA, Database
-from outcrop.storage.statements import Prepared, Row
+from outcrop.storage.statements import InsertOnce, Prepared, Row
 
 SESSIONS = Table(
     "sessions",
@@ -48,12 +47,7 @@ HISTORY = Table(
 _GET = Prepared(select(SESSIONS).where(SESSIONS.c.key == bindparam("k")))
 _NAMED = Prepared(select(SESSIONS.c.open_turn).where(SESSIONS.c.key == bindparam("k")))
 _TURNS = Prepared(select(HISTORY.c.messages).where(HISTORY.c.session_key == bindparam("k")).order_by(HISTORY.c.turn))
-_NEW = {
-    dialect.__name__.rpartition(".")[2]: Prepared(
-        dialect.insert(SESSIONS).on_conflict_do_nothing(), SESSIONS.columns.keys()
-    )
-    for dialect in (postgresql, sqlite)
-}
+_NEW = InsertOnce(SESSIONS)
 """Two calls may both be the first of their session: one of them inserts nothing."""
 _SAVE = Prepared(
     sql_update(SESSIONS)
@@ -211,7 +205,7 @@ def starting(session: Session, turn_id: TurnId, now: float) -> Also:
             _forget(connection, session)
             _ABANDON.run(connection, {"k": session.key, "f": now})
         if session.is_new:
-            done = _NEW[connection.dialect.name].run(connection, _row(session, turn_id, now))
+            done = _NEW.run(connection, _row(session, turn_id, now))
         else:
             done = _OPEN.run(connection, {**_as_read(session), "o": turn_id, "u": now})
         if not done:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Table
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.expression import ClauseElement
 from sqlalchemy.util import await_only
 
@@ -67,6 +68,22 @@ class Prepared:
         assert not compiled.post_compile_params, "no lists: their length is not known before the values are"
         fixed = {name: bind.value for name, bind in compiled.binds.items() if not bind.required}
         return str(compiled), list(compiled.positiontup or ()), fixed
+
+
+class InsertOnce:
+    """An insert of a whole row that does nothing where one of its key is there: several may come at once."""
+
+    __slots__ = ("_by_dialect",)
+
+    def __init__(self, table: Table) -> None:
+        """Keep the statement for each database."""
+        kinds = {"postgresql": postgresql.insert(table), "sqlite": sqlite.insert(table)}
+        columns = table.columns.keys()
+        self._by_dialect = {name: Prepared(kind.on_conflict_do_nothing(), columns) for name, kind in kinds.items()}
+
+    def run(self, connection: Connection, values: Mapping[str, Any]) -> int:
+        """How many rows were inserted: one or none."""
+        return self._by_dialect[connection.dialect.name].run(connection, values)
 
 
 def _cursor(connection: Connection, text: str, given: list[Any]) -> Any:

@@ -93,7 +93,7 @@ async def _with_way_made(call: Invocation, token: str) -> TurnId | None:
     for _ in range(_MOST_LOOKS):
         session, open_turn = await engine.sessions.open(call.key, call.idle_ttl_s, engine.clock.now())
         is_free = open_turn is None or open_turn.is_over
-        queued = await engine.journal.first_queued(call.key)
+        queued = TurnId(session.queued) if session.queued else None
         if is_free and queued is None:
             return None
         # Looked for after the session: what keeps it busy may be this very call's turn.
